@@ -1,0 +1,178 @@
+"""Gradients that grow until a step destroys the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lightning_gradguard.detectors.depth import depth_profile
+from lightning_gradguard.findings import Finding, Severity
+from lightning_gradguard.frame import Frame
+from lightning_gradguard.moments import Moments, updated
+
+__all__ = ["Exploding"]
+
+
+class Exploding:
+    """Find gradients that are too large for the weights they change.
+
+    Reports ``exploding`` when one update changes a layer's weights by more than
+    ``max_update_ratio`` of their size two observed steps in a row, or by a hundred times that
+    once; when gradient over weight is ``limit_decades`` larger at the first layers than near the
+    loss and the update moves them by a tenth of ``max_update_ratio``; or when the global norm
+    stays ``growth_decades`` above its own past.
+
+    Is silent when clipping or a small rate keeps the applied update in bounds, however large
+    the gradient, about weights that start at zero, and about a single outlier, which is the
+    notice ``spike``.
+
+    Costs a few operations on vectors of one number per layer.
+
+    Args:
+        max_update_ratio: Update over weights, per step, that no layer survives for long.
+        limit_decades: Excess of the first layers over those near the loss, in factors of ten.
+        growth_decades: Rise of the global norm over its past, in factors of ten.
+        warmup_steps: Observed steps before growth is judged.
+        decay: Weight of the past in that comparison, in ``[0, 1)``.
+
+    State:
+        Moments of the global norm's logarithm, and how long it has been high.
+
+    Example:
+        >>> Exploding(max_update_ratio=0.5).patience_steps_by_kind
+        {'exploding': 1}
+    """
+
+    def __init__(
+        self,
+        *,
+        max_update_ratio: float = 1.0,
+        limit_decades: float = 2.0,
+        growth_decades: float = 2.0,
+        warmup_steps: int = 20,
+        decay: float = 0.98,
+    ) -> None:
+        if not max_update_ratio > 0.0:
+            msg = f"`max_update_ratio` must be positive, got {max_update_ratio!r}."
+            raise ValueError(msg)
+        self.patience_steps_by_kind = {"exploding": 1}
+        self._max_update_ratio = max_update_ratio
+        self._limit, self._growth = limit_decades, growth_decades
+        self._warmup, self._decay = warmup_steps, decay
+        self._log_norm = Moments()
+        self._high_steps = 0
+        self._large_updates: dict[str, int] = {}
+
+    def update(self, frame: Frame) -> Sequence[Finding]:
+        """Return at most one finding, the most direct evidence first."""
+        if frame.has_nonfinite:
+            return ()  # NonFinite speaks about these
+        found = (self._by_update(frame), self._by_depth(frame), self._by_growth(frame))
+        return [finding for finding in found if finding is not None][:1]
+
+    def _by_update(self, frame: Frame) -> Finding | None:
+        """Judge how far the applied update moved each layer's weights."""
+        ratio = dict(zip(frame.layers, frame.weight_update_ratio.tolist(), strict=True))
+        large = {layer: r for layer, r in ratio.items() if r >= self._max_update_ratio}
+        self._large_updates = {layer: self._large_updates.get(layer, 0) + 1 for layer in large}
+        lasting = [
+            layer
+            for layer, steps in self._large_updates.items()
+            if steps >= 2 or large[layer] >= 100.0 * self._max_update_ratio
+        ]
+        if not lasting:
+            return None
+        worst = max(lasting, key=large.__getitem__)
+        return Finding(
+            kind="exploding",
+            severity=Severity.CRITICAL,
+            step=frame.step,
+            epoch=frame.epoch,
+            layers=tuple(lasting),
+            value=large[worst],
+            limit=self._max_update_ratio,
+            unit="update ratio",
+            message=f"one update changes {worst} by {_times(large[worst])} its own size",
+            advice=(
+                "clip by norm, lower the learning rate, or start from weights that suit the "
+                "activation; over time, a recurrent matrix of spectral radius one."
+            ),
+        )
+
+    def _by_depth(self, frame: Frame) -> Finding | None:
+        """Judge whether gradients grow on their way to the input."""
+        profile = depth_profile(frame)
+        if profile is None or not math.isfinite(profile.near_loss):
+            return None
+        excess = profile.decades - profile.near_loss
+        quarter = max(1, len(excess) // 4)
+        early = float(np.median(excess[:quarter]))
+        moved = float(np.median(profile.update_ratio[:quarter]))
+        if early < self._limit or not moved >= self._max_update_ratio / 10.0:
+            return None
+        return Finding(
+            kind="exploding",
+            severity=Severity.ERROR,
+            step=frame.step,
+            epoch=frame.epoch,
+            layers=tuple(np.array(profile.layers)[excess >= self._limit].tolist()),
+            value=early,
+            limit=self._limit,
+            unit="decades",
+            message=(
+                f"gradient over weight is 1e{early:.1f} times that near the loss, and an update "
+                f"moves {profile.layers[0]} by {_times(profile.update_ratio[0])} its size"
+            ),
+            advice=(
+                "skip connections with normalisation, or an initialisation that keeps the "
+                "scale; batch normalisation without skips makes deep networks do this."
+            ),
+        )
+
+    def _by_growth(self, frame: Frame) -> Finding | None:
+        """Judge the global norm at the update against its own past, then learn from it."""
+        norm = frame.global_grad_norm
+        if frame.global_grad_norm_at_update is not None:
+            norm = frame.global_grad_norm_at_update
+        if not 0.0 < norm < math.inf:
+            return None
+        x, past = math.log10(norm), self._log_norm
+        limit = past.mean + self._growth + 3.0 * math.sqrt(past.variance)
+        is_high = past.count >= self._warmup and x > limit
+        self._log_norm = updated(past, min(x, limit) if is_high else x, decay=self._decay)
+        self._high_steps = self._high_steps + 1 if is_high else 0
+        if self._high_steps < 3:
+            return None
+        return Finding(
+            kind="exploding",
+            severity=Severity.ERROR,
+            step=frame.step,
+            epoch=frame.epoch,
+            layers=(),
+            value=norm,
+            limit=10.0**limit,
+            unit="global gradient norm",
+            message=f"the global gradient norm is {norm:.3g}, usually about {10.0**past.mean:.3g}",
+            advice="lower the learning rate or clip by norm, and look at the batch it began with.",
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything needed to go on, as JSON types."""
+        return {
+            "log_norm": [self._log_norm.count, self._log_norm.mean, self._log_norm.variance],
+            "high_steps": self._high_steps,
+            "large_updates": dict(self._large_updates),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self._log_norm = Moments(*state["log_norm"])
+        self._high_steps = state["high_steps"]
+        self._large_updates = dict(state["large_updates"])
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f} times" if ratio < 1000.0 else f"{ratio:.1e} times"

@@ -1,0 +1,102 @@
+"""NaN and infinity: the simplest detector, and the one to read before writing your own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from lightning_gradguard.findings import Finding, Severity
+from lightning_gradguard.frame import Frame
+
+__all__ = ["NonFinite"]
+
+
+class NonFinite:
+    """Find gradients or a loss that are NaN or infinite.
+
+    Reports ``nonfinite`` at once, with the layer where it began: the last in depth order whose
+    gradient is bad, since gradients travel backward. When the optimizer did not step because a
+    gradient scaler refused, it is the notice ``amp_overflow`` instead: normal life of float16.
+
+    Is silent when every gradient and the loss are finite, however large.
+
+    Costs nothing beyond the exact count in the frame.
+
+    Example:
+        >>> NonFinite().patience_steps_by_kind
+        {'nonfinite': 1}
+    """
+
+    def __init__(self) -> None:
+        self.patience_steps_by_kind = {"nonfinite": 1}
+        self._first_norm = self._last_norm = math.nan
+        self._last_step = -1
+
+    def update(self, frame: Frame) -> Sequence[Finding]:
+        """Return one finding while anything is not finite."""
+        if not frame.has_nonfinite:
+            self._remember(frame)
+            return ()
+        bad = tuple(
+            layer for layer, n in zip(frame.layers, frame.num_nonfinite, strict=True) if n > 0
+        )
+        if not frame.stepped:
+            return [self._overflow(frame, bad)]
+        return [self._nonfinite(frame, bad)]
+
+    def _remember(self, frame: Frame) -> None:
+        if math.isnan(self._first_norm):
+            self._first_norm = frame.global_grad_norm
+        self._last_norm, self._last_step = frame.global_grad_norm, frame.step
+
+    @property
+    def _last_good(self) -> str:
+        if self._last_step < 0:
+            return "no earlier step was finite"
+        return f"last finite at step {self._last_step}, with gradient norm {self._last_norm:.3g}"
+
+    def _nonfinite(self, frame: Frame, bad: tuple[str, ...]) -> Finding:
+        if frame.loss is not None and not math.isfinite(frame.loss):
+            where = f"the loss is {frame.loss}"
+            advice = "look at the batch and at the forward pass: log, division, overflow."
+        else:
+            where = f"the loss is finite, the gradient breaks first in {bad[-1]}"
+            advice = f"look at the backward pass of {bad[-1]}: square roots and norms at zero."
+        if self._last_norm > 100.0 * self._first_norm:
+            advice = "the gradients had exploded before: clip by norm or lower the learning rate."
+        return Finding(
+            kind="nonfinite",
+            severity=Severity.CRITICAL,
+            step=frame.step,
+            epoch=frame.epoch,
+            layers=bad,
+            value=float(sum(n for n in frame.num_nonfinite if n > 0)),
+            limit=0.0,
+            unit="entries",
+            message=f"{where}; {self._last_good}",
+            advice=advice,
+        )
+
+    def _overflow(self, frame: Frame, bad: tuple[str, ...]) -> Finding:
+        return Finding(
+            kind="amp_overflow",
+            severity=Severity.INFO,
+            step=frame.step,
+            epoch=frame.epoch,
+            layers=bad,
+            message="the gradient scaler skipped a step that overflowed",
+            advice="Nothing to do unless it happens all the time.",
+        )
+
+    def state_dict(self) -> dict[str, float]:
+        """Return what the first and the last finite step looked like."""
+        return {
+            "first_norm": self._first_norm,
+            "last_norm": self._last_norm,
+            "last_step": self._last_step,
+        }
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on from `state_dict`."""
+        self._first_norm, self._last_norm = state["first_norm"], state["last_norm"]
+        self._last_step = int(state["last_step"])

@@ -1,0 +1,21 @@
+"""Errors that callers may want to catch.
+
+In: nothing. Out: exception types. Argument mistakes raise plain ``ValueError`` or
+``TypeError``; what is here is trouble that shows only at run time.
+"""
+
+from __future__ import annotations
+
+__all__ = ["GradGuardError", "NoGradientError", "ShardedGradientError"]
+
+
+class GradGuardError(RuntimeError):
+    """Base of every run-time error of this package."""
+
+
+class NoGradientError(GradGuardError):
+    """Gradients were asked for where there are none."""
+
+
+class ShardedGradientError(GradGuardError):
+    """Gradients are split over ranks, so that local numbers would be wrong."""

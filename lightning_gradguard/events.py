@@ -1,0 +1,37 @@
+"""What sinks are told.
+
+In: frames, findings and what the inspector knows. Out: three records. A sink looks at the type
+and takes what it needs; none of them can answer back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from lightning_gradguard.findings import Finding, Severity
+from lightning_gradguard.frame import Frame
+from lightning_gradguard.report.summary import Summary
+
+__all__ = ["Event", "Observation", "Summary"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Observation:
+    """One frame, and how the run stood after it.
+
+    Attributes:
+        frame: The step.
+        severity: Worst severity among faults that go on, None when there is none.
+        flagged_layers: Layers with an alarm that goes on.
+        overhead_ms: Median time that the monitor itself takes per step, in milliseconds.
+    """
+
+    frame: Frame
+    severity: Severity | None = None
+    flagged_layers: tuple[str, ...] = ()
+    overhead_ms: float = float("nan")
+
+
+Event: TypeAlias = Observation | Finding | Summary
+"""Everything a sink may be given."""

@@ -1,0 +1,128 @@
+"""One optimizer step, as numbers on the host.
+
+In: the sums that `measure` took on the device, one column per tensor. Out: `Frame`, one row
+per layer. This file needs neither torch nor Lightning, and never changes anything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Frame", "Vector"]
+
+Vector: TypeAlias = npt.NDArray[np.float64]
+
+_EMPTY: Final[Mapping[str, Vector]] = {}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Frame:
+    """What one optimizer step looked like.
+
+    Vectors are float64 with one entry per layer, in depth order: the layer called first comes
+    first. What was not measured is NaN or None, never 0.
+
+    Attributes:
+        step: Optimizer steps of this optimizer that were complete when the gradients were
+            read; ``0`` for the first.
+        epoch: Epoch, from 0.
+        batch_idx: Batch within the epoch, from 0.
+        optimizer_index: Position of the optimizer, from 0.
+        loss: Loss of the step: the mean over accumulated batches, unscaled.
+        learning_rates: One per parameter group.
+        layers: Names of the layers.
+        grad_norm: L2 norm of the gradient, before any clipping; exact.
+        grad_rms: Root mean square of the gradient's entries; exact.
+        grad_abs_max: Largest magnitude among the gradient's entries; exact.
+        zero_fraction: Share of entries that are exactly zero, in ``[0, 1]``; sampled.
+        num_nonfinite: Number of NaN and infinite entries; exact.
+        param_norm: L2 norm of the parameters before the update; sampled.
+        update_norm: L2 norm of the change that the update made; sampled.
+        weight_grad_norm: ``grad_norm`` of the weight matrices alone (tensors of two or more
+            dimensions); NaN for a layer without any, such as a norm layer.
+        weight_param_norm: ``param_norm`` of the weight matrices alone; sampled.
+        weight_update_norm: ``update_norm`` of the weight matrices alone; sampled.
+        global_grad_norm: L2 norm of all gradients as one vector, before any clipping.
+        global_grad_norm_at_update: The same when the optimizer used them, after clipping.
+        clipped_fraction: Share of entries that clipping changed, in ``[0, 1]``; sampled.
+        lr_factor: What the learning rates were multiplied by for this step.
+        stepped: Whether the optimizer really stepped; a gradient scaler may have refused.
+        log2_histogram: Counts by magnitude, shape ``(layers, HISTOGRAM_BINS)``, estimated
+            from a sample; None on steps for which it was not asked.
+        time_profiles: For recurrent layers on sampled steps, the L2 norm of the gradient of
+            the layer's input at each time step; first time step first.
+    """
+
+    step: int
+    layers: tuple[str, ...]
+    grad_norm: Vector
+    grad_rms: Vector
+    grad_abs_max: Vector
+    zero_fraction: Vector
+    num_nonfinite: Vector
+    param_norm: Vector
+    update_norm: Vector
+    weight_grad_norm: Vector
+    weight_param_norm: Vector
+    weight_update_norm: Vector
+    global_grad_norm: float
+    global_grad_norm_at_update: float | None = None
+    clipped_fraction: float | None = None
+    loss: float | None = None
+    learning_rates: tuple[float, ...] = ()
+    epoch: int = 0
+    batch_idx: int = 0
+    optimizer_index: int = 0
+    lr_factor: float = 1.0
+    stepped: bool = True
+    log2_histogram: Vector | None = None
+    time_profiles: Mapping[str, Vector] = field(default_factory=lambda: _EMPTY)
+
+    @property
+    def update_ratio(self) -> Vector:
+        """Size of the update against the size of the parameters, per layer.
+
+        ``0.001`` means that the step changed the layer by a thousandth. NaN where the
+        parameters are all zero or the update was not seen.
+        """
+        return _ratio(self.update_norm, self.param_norm)
+
+    @property
+    def weight_update_ratio(self) -> Vector:
+        """`update_ratio` of the weight matrices alone."""
+        return _ratio(self.weight_update_norm, self.weight_param_norm)
+
+    @property
+    def weight_grad_ratio(self) -> Vector:
+        """Gradient norm against parameter norm, of the weight matrices alone."""
+        return _ratio(self.weight_grad_norm, self.weight_param_norm)
+
+    @property
+    def clip_coefficient(self) -> float | None:
+        """What clipping multiplied the global norm by, in ``[0, 1]``; 1 is no clipping.
+
+        None when the norm at the update was not seen or either norm is not finite.
+        """
+        before, after = self.global_grad_norm, self.global_grad_norm_at_update
+        if after is None or not (math.isfinite(before) and math.isfinite(after)):
+            return None
+        return min(1.0, after / before) if before > 0.0 else 1.0
+
+    @property
+    def has_nonfinite(self) -> bool:
+        """Whether any gradient or the loss is NaN or infinite."""
+        if self.loss is not None and not math.isfinite(self.loss):
+            return True
+        return bool(np.nansum(self.num_nonfinite) > 0)
+
+
+def _ratio(numerator: Vector, denominator: Vector) -> Vector:
+    """Divide, with NaN where the denominator is zero or missing."""
+    safe = np.where(denominator > 0.0, denominator, np.nan)
+    return numerator / safe

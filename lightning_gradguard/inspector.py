@@ -1,0 +1,164 @@
+"""From frames to findings: detectors and episodes together.
+
+In: frames, of any number of optimizers. Out: findings at onset, escalation and end. Plain
+Python without torch or Lightning, so that recorded frames can be judged again anywhere.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from lightning_gradguard import schema
+from lightning_gradguard.detectors import Detector, default_detectors
+from lightning_gradguard.episodes import Episode, Episodes
+from lightning_gradguard.findings import Finding, Severity
+from lightning_gradguard.frame import Frame
+
+__all__ = ["Inspector"]
+
+_MOST_FINDINGS: Final = 1000
+"""Older findings are dropped, so that a month-long run keeps a bounded memory."""
+
+
+class Inspector:
+    """Judge frames.
+
+    Each optimizer is judged apart, by its own copy of the detectors.
+
+    Args:
+        detectors: What to look for; None takes `detectors.default_detectors`.
+        ignore: Kinds not to report, or ``"kind:glob"`` to leave out layers of a kind.
+        cooldown_steps: Optimizer steps without evidence after which an episode ends.
+
+    Attributes:
+        findings: One record per onset, escalation and end; the latest 1,000.
+
+    Raises:
+        ValueError: ``ignore`` names a kind that no detector here reports.
+
+    State:
+        Detectors and episodes, as JSON types.
+
+    Example:
+        >>> inspector = Inspector(ignore=["vanishing:encoder.*"])
+        >>> inspector.findings
+        ()
+    """
+
+    def __init__(
+        self,
+        detectors: Sequence[Detector] | None = None,
+        *,
+        ignore: Sequence[str] = (),
+        cooldown_steps: int = 50,
+    ) -> None:
+        self._originals = default_detectors() if detectors is None else list(detectors)
+        self._copies: dict[int, list[Detector]] = {}
+        patience = {name: n for d in self._originals for name, n in _patience(d).items()}
+        kinds = tuple(dict.fromkeys((*schema.KINDS, *schema.NOTICES, *patience)))
+        self._ignore = tuple(_ignore_rule(rule, kinds) for rule in ignore)
+        self._episodes = Episodes(patience, cooldown_steps=cooldown_steps)
+        self._findings: deque[Finding] = deque(maxlen=_MOST_FINDINGS)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Everything reported so far, oldest first."""
+        return tuple(self._findings)
+
+    @property
+    def open_episodes(self) -> tuple[Episode, ...]:
+        """Faults that go on."""
+        return self._episodes.open
+
+    @property
+    def severity(self) -> Severity | None:
+        """The worst severity among faults that go on."""
+        return max((e.worst.severity for e in self._episodes.open), default=None)
+
+    @property
+    def flagged_layers(self) -> tuple[str, ...]:
+        """Layers with an alarm that goes on."""
+        alarms = (e.last for e in self._episodes.open if e.worst.is_alarm)
+        return tuple(dict.fromkeys(layer for finding in alarms for layer in finding.layers))
+
+    def update(self, frame: Frame) -> tuple[Finding, ...]:
+        """Judge one frame and return what is new.
+
+        Args:
+            frame: Frames of one optimizer must come in the order of their steps.
+        """
+        detectors = self._detectors_of(frame.optimizer_index)
+        evidence = [f for detector in detectors for f in detector.update(frame)]
+        kept = [left for f in evidence if (left := self._without_ignored(f)) is not None]
+        new = self._episodes.update(
+            kept,
+            step=frame.step,
+            optimizer_index=frame.optimizer_index,
+            can_end=not frame.has_nonfinite,
+        )
+        self._findings.extend(new)
+        return new
+
+    def _detectors_of(self, optimizer_index: int) -> list[Detector]:
+        if optimizer_index not in self._copies:
+            self._copies[optimizer_index] = copy.deepcopy(self._originals)
+        return self._copies[optimizer_index]
+
+    def _without_ignored(self, finding: Finding) -> Finding | None:
+        """Take ignored layers out; None when nothing is left to say."""
+        for kind, glob in self._ignore:
+            if kind != finding.kind:
+                continue
+            if glob == "*":
+                return None
+            layers = tuple(layer for layer in finding.layers if not fnmatchcase(layer, glob))
+            if finding.layers and not layers:
+                return None
+            finding = replace(finding, layers=layers)
+        return finding
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything needed to go on, as JSON types."""
+        return {
+            "episodes": self._episodes.state_dict(),
+            "findings": [finding.to_dict() for finding in self._findings],
+            "detectors": {
+                str(index): [_state(detector) for detector in detectors]
+                for index, detectors in self._copies.items()
+            },
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`, with the same detectors in the same order."""
+        self._episodes.load_state_dict(state["episodes"])
+        self._findings = deque(map(Finding.from_dict, state["findings"]), maxlen=_MOST_FINDINGS)
+        self._copies = {}
+        for index, saved in state["detectors"].items():
+            for detector, its_state in zip(self._detectors_of(int(index)), saved, strict=False):
+                load = getattr(detector, "load_state_dict", None)
+                if load is not None:
+                    load(its_state)
+
+
+def _ignore_rule(rule: str, kinds: Sequence[str]) -> tuple[str, str]:
+    kind, _, glob = rule.partition(":")
+    if kind not in kinds:
+        msg = f"`ignore` must name a kind of finding, got {kind!r}. Kinds: {', '.join(kinds)}."
+        raise ValueError(msg)
+    return kind, glob or "*"
+
+
+def _patience(detector: Detector) -> Mapping[str, int]:
+    """Return what a detector asks of `Episodes`: patience per kind, if anything."""
+    patience: Mapping[str, int] = getattr(detector, "patience_steps_by_kind", {})
+    return patience
+
+
+def _state(detector: Detector) -> Any:  # noqa: ANN401 - a detector's state is its own affair
+    save = getattr(detector, "state_dict", None)
+    return save() if save is not None else None

@@ -1,0 +1,71 @@
+"""The order in which modules are first called, which is the depth of their layers.
+
+In: a model about to run its first training step. Out: for each module name, the rank of its
+first call. The hooks look at nothing else and are removed as soon as the order is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from lightning_gradguard.scope import ROOT, clean_name
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
+
+__all__ = ["CallOrder"]
+
+
+class CallOrder:
+    """Watch which modules are called first, until told to stop.
+
+    Registration order is not execution order in most real models. Inside a compiled module
+    no hook is placed: it would force a recompilation, and the layers there take the place of
+    the compiled module, in registration order.
+
+    Args:
+        model: The module to watch.
+
+    Example:
+        >>> import torch
+        >>> model = nn.ModuleDict({"last": nn.Linear(1, 1), "first": nn.Linear(1, 1)})
+        >>> order = CallOrder(model)
+        >>> _ = model["last"](model["first"](torch.ones(1)))
+        >>> order.remove()
+        >>> order.calls
+        {'first': 0, 'last': 1}
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.calls: dict[str, int] = {}
+        self._handles: list[RemovableHandle] = []
+        compiled: list[str] = []
+        for name, module in model.named_modules():
+            if any(name.startswith(f"{outer}.") or not outer for outer in compiled):
+                continue
+            if _is_compiled(module):
+                compiled.append(name)
+                continue
+            hook = self._recorder(clean_name(name) or ROOT)
+            self._handles.append(module.register_forward_pre_hook(hook))
+
+    def _recorder(self, name: str) -> Callable[[nn.Module, object], None]:
+        def record(module: nn.Module, _arguments: object) -> None:
+            if module.training:
+                self.calls.setdefault(name, len(self.calls))
+
+        return record
+
+    def remove(self) -> None:
+        """Take every hook away; harmless when done already."""
+        while self._handles:
+            self._handles.pop().remove()
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether ``torch.compile`` or ``module.compile()`` was applied to this module."""
+    marks = ("_orig_mod", "_compiled_call_impl", "_compiler_ctx")
+    return any(getattr(module, mark, None) is not None for mark in marks)

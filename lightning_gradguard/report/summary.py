@@ -1,0 +1,101 @@
+"""From all findings of a run to what is worth saying at its end.
+
+In: findings. Out: a `Summary`: one entry per fault, its worst moment, causes before symptoms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from lightning_gradguard import schema
+from lightning_gradguard.findings import Finding
+from lightning_gradguard.frame import Frame
+
+__all__ = ["Summary", "summarise"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Summary:
+    """The whole run, at its end.
+
+    Attributes:
+        faults: The worst finding of each alarm that was raised, causes before symptoms.
+        notices: The same for what is no alarm.
+        ended: Episodes among ``faults`` and ``notices`` that were over before the run was.
+        observed_steps: Optimizer steps that were looked at.
+        steps: Optimizer steps that were made.
+        last_frame: The last step that was looked at, or None.
+        unchecked: What could not be looked at, one sentence each.
+        overhead_ms: Median time that the monitor itself took per step, in milliseconds.
+        step_ms: Median time of a whole step, in milliseconds.
+    """
+
+    faults: tuple[Finding, ...]
+    notices: tuple[Finding, ...]
+    ended: frozenset[int] = frozenset()
+    observed_steps: int = 0
+    steps: int = 0
+    last_frame: Frame | None = None
+    unchecked: Sequence[str] = ()
+    overhead_ms: float = float("nan")
+    step_ms: float = float("nan")
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether steps were looked at and no alarm was raised."""
+        return self.observed_steps > 0 and not self.faults
+
+    def __str__(self) -> str:
+        """Return the summary as plain text."""
+        # Imported late: the text is made from this record, not the other way round.
+        from lightning_gradguard.report.text import summary_lines
+
+        return "\n".join(summary_lines(self))
+
+
+def summarise(
+    findings: Iterable[Finding],
+    *,
+    observed_steps: int,
+    steps: int,
+    last_frame: Frame | None = None,
+    unchecked: Sequence[str] = (),
+    overhead_ms: float = float("nan"),
+    step_ms: float = float("nan"),
+) -> Summary:
+    """Return the summary of a run.
+
+    Args:
+        findings: Onsets, escalations and ends, oldest first.
+        observed_steps: Optimizer steps that were looked at.
+        steps: Optimizer steps that were made.
+        last_frame: The last step that was looked at.
+        unchecked: What could not be looked at, one sentence each.
+        overhead_ms: Median cost of the monitor per step, in milliseconds.
+        step_ms: Median length of a step, in milliseconds.
+    """
+    worst: dict[int, Finding] = {}
+    ended: set[int] = set()
+    for finding in findings:
+        if finding.state == "resolved":
+            ended.add(finding.episode_id)
+            worst.setdefault(finding.episode_id, finding)
+        else:
+            worst[finding.episode_id] = finding  # an escalation is worse than the onset
+    ranked = sorted(worst.values(), key=lambda f: (f.since_step, _rank(f.kind)))
+    return Summary(
+        faults=tuple(f for f in ranked if f.is_alarm),
+        notices=tuple(f for f in ranked if not f.is_alarm),
+        ended=frozenset(ended),
+        observed_steps=observed_steps,
+        steps=steps,
+        last_frame=last_frame,
+        unchecked=tuple(unchecked),
+        overhead_ms=overhead_ms,
+        step_ms=step_ms,
+    )
+
+
+def _rank(kind: str) -> int:
+    return schema.KINDS.index(kind) if kind in schema.KINDS else len(schema.KINDS)

@@ -1,0 +1,180 @@
+"""Which parameters are watched, which layer owns each, and in which order layers come.
+
+In: a module. Out: `WatchedTensor` records in depth order. This file reads names and
+identities only; it never touches values or gradients.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Final, Literal
+
+from torch import nn
+from torch.nn.parameter import UninitializedParameter
+
+__all__ = ["GroupBy", "Scope", "WatchedTensor", "clean_name"]
+
+GroupBy = Literal["module", "parameter"]
+
+ROOT: Final = "(root)"
+"""Layer name of parameters that the outermost module owns itself."""
+
+_WRAPPERS: Final = re.compile(
+    r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?:\.|$)"
+)
+
+
+def clean_name(name: str) -> str:
+    """Remove what compilers, checkpointing and parallel wrappers put into a name.
+
+    Example:
+        >>> clean_name("module.encoder._orig_mod.0.weight")
+        'encoder.0.weight'
+    """
+    name = _WRAPPERS.sub("", name)
+    while name.startswith("module."):
+        name = name.removeprefix("module.")
+    return name.rstrip(".")
+
+
+@dataclass(frozen=True, eq=False)
+class WatchedTensor:
+    """One trainable parameter.
+
+    Attributes:
+        name: Its name in the model, without wrappers.
+        layer: The module that owns it, which is the row it is counted in.
+        parameter: The parameter itself.
+        aliases: Other names of the same parameter, when weights are tied.
+    """
+
+    name: str
+    layer: str
+    parameter: nn.Parameter
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Scope:
+    """The watched parameters of a model.
+
+    Attributes:
+        tensors: What is watched, in registration order.
+        lazy: Names of parameters that have no shape yet; scan again once they do.
+        places: For each layer, its rank in registration order.
+        parents: For each layer, the names of its enclosing modules, nearest first.
+    """
+
+    tensors: tuple[WatchedTensor, ...]
+    lazy: tuple[str, ...] = ()
+    places: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        *,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        group_by: GroupBy = "module",
+    ) -> Scope:
+        """Find the trainable parameters of a model.
+
+        Args:
+            model: Any module; frozen parameters are left out.
+            include: Globs of layers or parameters to watch; empty means all.
+            exclude: Globs of layers or parameters to leave out.
+            group_by: Whether a row is a ``"module"`` or a single ``"parameter"``.
+
+        Raises:
+            ValueError: A glob matches nothing, or nothing is left to watch.
+
+        Example:
+            >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+            >>> [tensor.name for tensor in Scope.of(model, exclude=["2"]).tensors]
+            ['0.weight', '0.bias']
+        """
+        names = _names_by_parameter(model)
+        lazy = tuple(n[0] for p, n in names.items() if isinstance(p, UninitializedParameter))
+        found = [
+            WatchedTensor(n[0], n[0] if group_by == "parameter" else _owner(n[0]), p, tuple(n[1:]))
+            for p, n in names.items()
+            if not isinstance(p, UninitializedParameter)
+        ]
+        for globs, argument in ((include, "include"), (exclude, "exclude")):
+            _check_globs(globs, argument, found, lazy)
+        kept = [t for t in found if not include or _matches(t, include)]
+        kept = [t for t in kept if not _matches(t, exclude)]
+        if found and not kept:
+            msg = (
+                f"`include` and `exclude` must leave something to watch, got include={include!r} "
+                f"and exclude={exclude!r}, which leave none of {len(found)} parameters."
+            )
+            raise ValueError(msg)
+        return cls(tuple(kept), lazy, _places(model))
+
+    def in_depth_order(
+        self, wanted: Iterable[nn.Parameter], calls: Mapping[str, int]
+    ) -> tuple[WatchedTensor, ...]:
+        """Return the watched ones among some parameters, first-called layer first.
+
+        A module that is used without being called takes the place of its nearest enclosing
+        module that was; with no calls at all, registration order is what remains.
+
+        Args:
+            wanted: Parameters, usually those of one optimizer.
+            calls: For each module name, the rank of its first call.
+        """
+        ids = {id(parameter) for parameter in wanted}
+        mine = [tensor for tensor in self.tensors if id(tensor.parameter) in ids]
+        return tuple(sorted(mine, key=lambda t: self._place(_owner(t.name), calls)))
+
+    def _place(self, module: str, calls: Mapping[str, int]) -> tuple[int, int]:
+        registered = self.places.get(module, len(self.places))
+        name = module
+        while name not in calls and name != ROOT:
+            name = _owner(name)
+        return calls.get(name, -1), registered
+
+
+def _names_by_parameter(model: nn.Module) -> dict[nn.Parameter, list[str]]:
+    """Map each trainable parameter to all its names, the first registered first."""
+    names: dict[nn.Parameter, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter.requires_grad:
+            names.setdefault(parameter, []).append(clean_name(name))
+    return names
+
+
+def _places(model: nn.Module) -> dict[str, int]:
+    places: dict[str, int] = {}
+    for name, _ in model.named_modules():
+        places.setdefault(clean_name(name) or ROOT, len(places))
+    return places
+
+
+def _owner(name: str) -> str:
+    """Return the enclosing module's name."""
+    return name.rpartition(".")[0] or ROOT
+
+
+def _matches(tensor: WatchedTensor, globs: Sequence[str]) -> bool:
+    names = (tensor.layer, tensor.name, *tensor.aliases)
+    return any(fnmatchcase(name, glob) for name in names for glob in globs)
+
+
+def _check_globs(
+    globs: Sequence[str], argument: str, found: Sequence[WatchedTensor], lazy: Sequence[str]
+) -> None:
+    for glob in globs:
+        if any(_matches(tensor, [glob]) for tensor in found) or lazy:
+            continue
+        first = ", ".join(repr(tensor.name) for tensor in found[:3])
+        msg = (
+            f"No parameter matches {argument}={glob!r}. "
+            f"The model's first parameters are {first}{', …' if len(found) > 3 else ''}"
+        )
+        raise ValueError(msg)

@@ -1,0 +1,121 @@
+"""Gradients over time: the gradient of a recurrent layer's input at each time step.
+
+In: a model with `torch.nn.RNN`, ``GRU`` or ``LSTM``. Out: for each such layer, sums of squares
+per time step, on the device. Gradients of recurrent weights add up all time steps, so they
+look healthy while the early steps have long been forgotten; this is where it shows.
+
+The user's batch is never marked as requiring gradients: the layer is handed a view of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_gradguard.scope import ROOT, clean_name
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
+
+__all__ = ["TimeSteps"]
+
+
+class TimeSteps:
+    """Watch the inputs of recurrent layers while armed.
+
+    Args:
+        model: Looked through once for recurrent layers.
+
+    Attributes:
+        unchecked: Layers that were seen but could not be profiled, with the reason.
+
+    Cost:
+        Nothing while not armed. On an armed step: the gradient of the first recurrent
+        layer's input, which training itself does not need, and one reduction per layer.
+
+    Example:
+        >>> rnn = nn.RNN(1, 4, batch_first=True)
+        >>> time_steps = TimeSteps(rnn)
+        >>> time_steps.arm()
+        >>> rnn(torch.ones(2, 7, 1))[0][:, -1].sum().backward()
+        >>> time_steps.take()["(root)"].shape
+        torch.Size([7])
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.unchecked: dict[str, str] = {}
+        self._layers: dict[str, nn.RNNBase] = {}
+        for name, module in model.named_modules():
+            if isinstance(module, nn.RNNBase):
+                self._add(clean_name(name) or ROOT, module)
+        self._squares: dict[str, Tensor] = {}
+        self._handles: list[RemovableHandle] = []
+
+    def _add(self, name: str, layer: nn.RNNBase) -> None:
+        if layer.bidirectional:
+            self.unchecked[name] = "bidirectional: either end is near the loss"
+        else:
+            self._layers[name] = layer
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that can be profiled."""
+        return tuple(self._layers)
+
+    def arm(self) -> None:
+        """Watch from the next forward pass on."""
+        self.disarm()
+        for name, layer in self._layers.items():
+            hook = self._watcher(name)
+            handle = layer.register_forward_pre_hook(hook, with_kwargs=True)
+            self._handles.append(handle)
+
+    def disarm(self) -> None:
+        """Remove every hook; harmless when there is none."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    def take(self) -> dict[str, Tensor]:
+        """Return the sums of squares seen since armed, each ``(time,)`` float64, and disarm."""
+        self.disarm()
+        taken, self._squares = self._squares, {}
+        return taken
+
+    def _watcher(self, name: str) -> Callable[..., Any]:
+        def watch(
+            layer: nn.RNNBase, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+            sequence = args[0] if args else kwargs.get("input")
+            if not isinstance(sequence, Tensor):
+                self.unchecked[name] = "packed sequence"
+                return None
+            if not (layer.training and torch.is_grad_enabled() and sequence.is_floating_point()):
+                return None
+            watched = self._watched(sequence, name, time_dim=_time_dim(layer, sequence))
+            if args:
+                return (watched, *args[1:]), kwargs
+            return args, {**kwargs, "input": watched}
+
+        return watch
+
+    def _watched(self, sequence: Tensor, name: str, *, time_dim: int) -> Tensor:
+        """Return the same values as a tensor whose gradient reports to us."""
+        if sequence.requires_grad:
+            watched = sequence.view_as(sequence)
+        else:
+            watched = sequence.detach().requires_grad_()
+        others = [dim for dim in range(sequence.dim()) if dim != time_dim]
+
+        def report(gradient: Tensor) -> None:
+            # float64, since early time steps reach 1e-30 and their squares must survive.
+            self._squares[name] = gradient.detach().double().square().sum(dim=others)
+
+        watched.register_hook(report)  # type: ignore[no-untyped-call]  # torch's own gap
+        return watched
+
+
+def _time_dim(layer: nn.RNNBase, sequence: Tensor) -> int:
+    return 1 if layer.batch_first and sequence.dim() == 3 else 0

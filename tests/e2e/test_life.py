@@ -1,0 +1,329 @@
+"""A monitor's life: both Lightnings, resume, interruption, several fits, bad surroundings."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+
+import lightning.pytorch as lightning_pl
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+from lightning_gradguard import Finding, Frame, GradientMonitor, Severity
+from tests.e2e.models import Classifier, TwoOptimizers, mlp, random_data, trainer
+
+
+class Keep:
+    """Keep every event."""
+
+    def __init__(self):
+        self.events = []
+
+    def emit(self, event):
+        self.events.append(event)
+
+    @property
+    def frames(self) -> list[Frame]:
+        return [event.frame for event in self.events if hasattr(event, "frame")]
+
+
+class Poisoned(Classifier):
+    """NaN in the loss from the third batch on."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return loss * float("nan") if self.global_step >= 2 else loss
+
+
+def test_both_lightnings_take_the_same_callback():
+    class LightningClassifier(lightning_pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.network = mlp()
+
+        training_step = Classifier.training_step
+        forward = Classifier.forward
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    for root, model in (
+        (lightning_pl.Trainer, LightningClassifier()),
+        (pl.Trainer, Classifier(mlp())),
+    ):
+        monitor = GradientMonitor(sinks=[], on_error="raise")
+        # Not in a list: only a Callback of that very distribution is taken then.
+        fit = trainer(root=root, callbacks=monitor)
+        fit.fit(model, random_data(32, 6))
+        assert monitor.summary().observed_steps == 8
+
+
+def test_a_nan_is_reported_at_its_step_even_if_it_is_the_last():
+    monitor = GradientMonitor(sinks=[], on_error="raise")
+    trainer(monitor, max_steps=3).fit(Poisoned(mlp()), random_data(32, 6))
+    assert [(f.kind, f.step, f.severity) for f in monitor.alarms] == [
+        ("nonfinite", 2, Severity.CRITICAL)
+    ]
+    assert "the loss is nan" in monitor.alarms[0].message
+    assert "nonfinite" in str(monitor.summary())
+    assert "NaN" in monitor.explain(monitor.alarms[0])
+
+
+def test_an_exception_loses_nothing():
+    class Breaks(Poisoned):
+        def on_train_batch_start(self, batch, batch_idx):
+            if self.global_step == 3:
+                msg = "out of memory"
+                raise RuntimeError(msg)
+
+    keep = Keep()
+    monitor = GradientMonitor(sinks=[keep], on_error="raise")
+    model = Breaks(mlp())
+    with pytest.raises(RuntimeError, match="out of memory"):
+        trainer(monitor).fit(model, random_data(32, 6))
+    assert [frame.step for frame in keep.frames] == [0, 1, 2]
+    assert monitor.alarms[0].step == 2
+    assert hooks_left(model) == 0
+
+
+def hooks_left(model: nn.Module) -> int:
+    return sum(
+        len(module._forward_pre_hooks) + len(module._forward_hooks) for module in model.modules()
+    )
+
+
+def test_nothing_of_it_is_left_on_model_or_optimizer():
+    model = Classifier(nn.Sequential(mlp()))
+    fit = trainer(GradientMonitor(sinks=[], on_error="raise"))
+    fit.fit(model, random_data(32, 6))
+    assert hooks_left(model) == 0
+    assert not fit.optimizers[0]._optimizer_step_post_hooks
+
+
+def test_a_resumed_run_says_what_an_uninterrupted_run_says(tmp_path):
+    def run(max_epochs, ckpt_path=None):
+        pl.seed_everything(5, verbose=False)
+        monitor = GradientMonitor(sinks=[], on_error="raise")
+        fit = trainer(monitor, max_epochs=max_epochs)
+        fit.fit(Poisoned(mlp()), random_data(24, 6), ckpt_path=ckpt_path)
+        return fit, monitor
+
+    fit, half = run(1)
+    fit.save_checkpoint(tmp_path / "half.ckpt")
+    _, resumed = run(2, tmp_path / "half.ckpt")
+    _, whole = run(2)
+    assert resumed.findings == whole.findings != ()
+    assert resumed.summary().steps == whole.summary().steps == 6
+    assert half.summary().steps == 3
+    # Plain types, so that the checkpoint loads with `weights_only=True`.
+    assert json.loads(json.dumps(half.state_dict())).keys() == half.state_dict().keys()
+    torch.load(tmp_path / "half.ckpt", weights_only=True)
+
+
+def test_a_second_fit_of_another_model_starts_afresh():
+    monitor = GradientMonitor(sinks=[], on_error="raise")
+    trainer(monitor).fit(Poisoned(mlp()), random_data(32, 6))
+    assert monitor.alarms
+    trainer(monitor).fit(Classifier(mlp()), random_data(32, 6))
+    assert monitor.alarms == ()
+    assert monitor.summary().steps == 8
+
+
+def test_two_monitors_of_one_trainer_keep_their_states_apart(tmp_path):
+    first = GradientMonitor(include="network.0", sinks=[], name="a", on_error="raise")
+    second = GradientMonitor(include="network.4", sinks=[], name="b", on_error="raise")
+    fit = trainer(first, second)
+    fit.fit(Classifier(mlp()), random_data(32, 6))
+    fit.save_checkpoint(tmp_path / "both.ckpt")
+    assert first.last_frame.layers == ("network.0",)
+    assert second.last_frame.layers == ("network.4",)
+    saved = torch.load(tmp_path / "both.ckpt", weights_only=True)["callbacks"]
+    assert len(saved) == 2
+
+
+def test_tensorboard_holds_the_numbers_of_the_frames(tmp_path):
+    logger = TensorBoardLogger(tmp_path)
+    keep = Keep()
+    probe = GradientMonitor(sinks=[keep], name="probe", on_error="raise")
+    fit = trainer(GradientMonitor(on_error="raise"), probe, logger=logger, log_every_n_steps=2)
+    fit.fit(Poisoned(mlp()), random_data(32, 6))
+    events = EventAccumulator(logger.log_dir).Reload()
+    norms = {e.step: e.value for e in events.Scalars("gradguard/global_grad_norm")}
+    assert norms[1] == pytest.approx(keep.frames[1].global_grad_norm, rel=1e-6)
+    layer = events.Scalars("gradguard_layers/grad_norm/network.2")[0]
+    assert layer.value == pytest.approx(keep.frames[1].grad_norm[1], rel=1e-6)
+    histogram = events.Histograms("gradguard_histograms/log2_abs_grad/network.0")[0]
+    assert sum(histogram.histogram_value.bucket) == pytest.approx(6 * 8 + 8)
+    assert (
+        b"nonfinite"
+        in events.Tensors("gradguard/findings/text_summary")[-1].tensor_proto.string_val[0]
+    )
+
+
+def test_other_loggers_get_the_scalars(tmp_path):
+    logger = CSVLogger(tmp_path)
+    monitor = GradientMonitor(on_error="raise")
+    trainer(monitor, logger=logger, log_every_n_steps=2).fit(Classifier(mlp()), random_data(32, 6))
+    logger.save()
+    text = (tmp_path / "lightning_logs/version_0/metrics.csv").read_text()
+    assert "gradguard/global_grad_norm_at_update" in text.splitlines()[0]
+    assert len(text.splitlines()) == 1 + 4
+
+
+@pytest.mark.parametrize("options", [{"barebones": True}, {"fast_dev_run": True}])
+def test_bare_trainers_are_watched_all_the_same(options, capsys):
+    monitor = GradientMonitor(on_error="raise")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning comments on these modes
+        fit = pl.Trainer(accelerator="cpu", callbacks=[monitor], max_steps=2, **options)
+        fit.fit(Classifier(mlp()), random_data(32, 6))
+    assert monitor.summary().observed_steps >= 1
+    assert "healthy" in capsys.readouterr().err
+
+
+def test_a_model_without_trainable_parameters_is_named_and_left_alone():
+    class Frozen(Classifier):
+        def training_step(self, batch, batch_idx):
+            return None
+
+        def configure_optimizers(self):
+            return None
+
+    model = Frozen(mlp().requires_grad_(requires_grad=False))
+    monitor = GradientMonitor(on_error="raise")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer(monitor).fit(model, random_data(32, 6))
+    assert any("trainable parameters, got one with none" in str(w.message) for w in caught)
+    assert monitor.summary().observed_steps == 0
+
+
+def test_steps_without_gradients_are_no_fault():
+    class Skips(Classifier):
+        def training_step(self, batch, batch_idx):
+            return None if batch_idx % 2 else super().training_step(batch, batch_idx)
+
+    monitor = GradientMonitor(sinks=[], on_error="raise")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning remarks on the None
+        trainer(monitor).fit(Skips(mlp()), random_data(32, 6))
+    assert monitor.alarms == ()
+    assert monitor.summary().observed_steps == 4
+
+
+def test_a_parameter_that_never_gets_a_gradient_is_listed():
+    class Spare(Classifier):
+        def __init__(self):
+            super().__init__(mlp())
+            self.spare = nn.Linear(2, 2)
+
+    monitor = GradientMonitor(sinks=[], on_error="raise")
+    trainer(monitor).fit(Spare(), random_data(32, 6))
+    assert "2 parameters that never received a gradient: spare.weight, spare.bias" in str(
+        monitor.summary()
+    )
+
+
+def test_an_unknown_glob_is_named_before_training_starts():
+    with pytest.raises(ValueError, match=r"No parameter matches include='encoder.\*'. The model's"):
+        trainer(GradientMonitor(include=["encoder.*"])).fit(Classifier(mlp()), random_data(32, 6))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"every_n_steps": 0}, "`every_n_steps` must be a whole number of at least 1, got 0."),
+        ({"group_by": "layer"}, "`group_by` must be 'module' or 'parameter', got 'layer'."),
+        ({"on_error": "ignore"}, "`on_error` must be 'warn' or 'raise', got 'ignore'."),
+        ({"ignore": ["vanishin"]}, "`ignore` must name a kind of finding, got 'vanishin'"),
+    ],
+)
+def test_a_wrong_option_says_what_was_required_and_what_came(options, message):
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        GradientMonitor(**options)
+
+
+def test_a_failing_sink_is_switched_off_and_named_and_training_goes_on():
+    class Broken:
+        def emit(self, event):
+            msg = "disk full"
+            raise OSError(msg)
+
+    keep = Keep()
+    monitor = GradientMonitor(sinks=[Broken(), keep])
+    with pytest.warns(UserWarning, match="Broken was switched off at step 0: OSError: disk full"):
+        trainer(monitor).fit(Classifier(mlp()), random_data(32, 6))
+    assert len(keep.frames) == 8
+    assert "Broken was switched off" in str(monitor.summary())
+
+
+def test_a_full_disk_costs_the_logs_and_nothing_else(tmp_path, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    logger = TensorBoardLogger(tmp_path)
+    monkeypatch.setattr(logger.experiment, "add_scalar", full)
+    monitor = GradientMonitor()
+    with pytest.warns(UserWarning, match="TensorBoardSink was switched off at step 1: OSError"):
+        trainer(monitor, logger=logger, log_every_n_steps=2).fit(
+            Classifier(mlp()), random_data(32, 6)
+        )
+    assert monitor.summary().observed_steps == 8
+
+
+def test_a_fault_of_the_monitor_is_warned_of_once_and_training_goes_on():
+    class Faulty:
+        def update(self, frame):
+            msg = "a bug"
+            raise RuntimeError(msg)
+
+    monitor = GradientMonitor(detectors=[Faulty()], sinks=[])
+    model = Classifier(mlp())
+    fit = trainer(monitor)
+    with pytest.warns(UserWarning, match="stopped watching; training goes on") as caught:
+        fit.fit(model, random_data(32, 6))
+    assert len([w for w in caught if "stopped watching" in str(w.message)]) == 1
+    assert fit.global_step == 8
+    assert hooks_left(model) == 0
+    assert "switched off: RuntimeError: a bug" in str(monitor.summary())
+
+
+def test_the_environment_switches_everything_off(monkeypatch):
+    monkeypatch.setenv("GRADGUARD_DISABLE", "1")
+    monitor = GradientMonitor(on_error="raise")
+    trainer(monitor).fit(Poisoned(mlp()), random_data(32, 6))
+    assert monitor.findings == ()
+    assert monitor.last_frame is None
+
+
+def test_every_n_steps_looks_at_one_step_in_so_many():
+    keep = Keep()
+    trainer(GradientMonitor(every_n_steps=3, sinks=[keep], on_error="raise")).fit(
+        TwoOptimizers(), random_data(64, 6)
+    )
+    for index in (0, 1):
+        steps = [f.step for f in keep.frames if f.optimizer_index == index]
+        assert steps == [0, 3, 6, 9, 12, 15]
+
+
+def test_on_finding_is_called_with_each_finding():
+    said: list[Finding] = []
+    monitor = GradientMonitor(on_finding=said.append, sinks=[], on_error="raise")
+    trainer(monitor).fit(Poisoned(mlp()), random_data(32, 6))
+    assert tuple(said) == monitor.findings != ()
+
+
+def test_what_is_ignored_is_not_said():
+    monitor = GradientMonitor(ignore="nonfinite", sinks=[], on_error="raise")
+    trainer(monitor).fit(Poisoned(mlp()), random_data(32, 6))
+    assert monitor.findings == ()
+
+
+@pytest.fixture(autouse=True)
+def _quiet_lightning(caplog):
+    caplog.set_level(logging.ERROR, logger="lightning.pytorch")
