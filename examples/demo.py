@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Wide enough for the table even where the output is a file.
     console = Console(width=None if sys.stdout.isatty() else 150)
     start = time.perf_counter()
-    outcomes = _train_all(runs, options.seed, options.log_dir, options.jobs, console)
+    outcomes = _train_and_show(runs, options, console)
     console.print(_table(outcomes, options.seed))
     wrong = [outcome.run for outcome in outcomes if not outcome.is_as_expected]
     console.print(f"{len(outcomes)} runs in {time.perf_counter() - start:.0f} s.", highlight=False)
@@ -60,28 +60,32 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _train_all(
-    runs: Sequence[Run], seed: int, log_dir: Path, jobs: int, console: Console
+def train_all(runs: Sequence[Run], seed: int, log_dir: Path, *, jobs: int = 2) -> Iterator[Outcome]:
+    """Train in separate processes, and yield each outcome as it comes."""
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        # The longest first, so that no process is left alone with one at the end.
+        waiting = [
+            pool.submit(train_by_name, run.name, seed, log_dir)
+            for run in sorted(runs, key=lambda run: -run.max_steps)
+        ]
+        for future in as_completed(waiting):
+            yield future.result()
+
+
+def _train_and_show(
+    runs: Sequence[Run], options: argparse.Namespace, console: Console
 ) -> list[Outcome]:
-    """Train in separate processes, and print each verdict as it comes."""
+    """Train under a progress bar, print each verdict, and return outcomes in the runs' order."""
     outcomes: dict[str, Outcome] = {}
-    columns = (
+    bar = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
     )
-    with (
-        Progress(*columns, TimeElapsedColumn(), console=console) as progress,
-        ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool,
-    ):
+    with Progress(*bar, console=console) as progress:
         task = progress.add_task("training", total=len(runs))
-        # The longest first, so that no process is left alone with one at the end.
-        waiting: dict[Future[Outcome], str] = {
-            pool.submit(train_by_name, run.name, seed, log_dir): run.name
-            for run in sorted(runs, key=lambda run: -run.max_steps)
-        }
-        for future in as_completed(waiting):
-            outcome = future.result()
+        for outcome in train_all(runs, options.seed, options.log_dir, jobs=options.jobs):
             outcomes[outcome.run] = outcome
             progress.print(_verdict_line(outcome), highlight=False)
             progress.advance(task)

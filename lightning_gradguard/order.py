@@ -29,6 +29,10 @@ class CallOrder:
     Args:
         model: The module to watch.
 
+    Attributes:
+        calls: For each module name, the rank of its first call.
+        compiled: Names of the compiled modules that were left alone.
+
     Example:
         >>> import torch
         >>> model = nn.ModuleDict({"last": nn.Linear(1, 1), "first": nn.Linear(1, 1)})
@@ -41,6 +45,7 @@ class CallOrder:
 
     def __init__(self, model: nn.Module) -> None:
         self.calls: dict[str, int] = {}
+        self.compiled: list[str] = []
         self._handles: list[RemovableHandle] = []
         compiled: list[str] = []
         for name, module in model.named_modules():
@@ -48,6 +53,7 @@ class CallOrder:
                 continue
             if _is_compiled(module):
                 compiled.append(name)
+                self.compiled.append(clean_name(name) or ROOT)
                 continue
             hook = self._recorder(clean_name(name) or ROOT)
             self._handles.append(module.register_forward_pre_hook(hook))

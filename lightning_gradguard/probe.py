@@ -237,9 +237,18 @@ class Probe:
 
     @property
     def never_received(self) -> tuple[str, ...]:
-        """Names of watched parameters that never had a gradient, in registration order."""
-        received = set().union(*(seen.received for seen in self._seen.values()))
-        return tuple(tensor.name for tensor in self.scope.tensors if tensor.name not in received)
+        """Names of parameters that an optimizer has but that never had a gradient."""
+        return tuple(
+            tensor.name
+            for seen in self._seen.values()
+            for tensor in seen.tensors
+            if tensor.name not in seen.received
+        )
+
+    @property
+    def compiled_modules(self) -> tuple[str, ...]:
+        """Names of compiled modules, inside which depth order is registration order."""
+        return tuple(self._order.compiled)
 
     def _close(
         self, optimizer_index: int, update_sums: dict[str, Tensor], *, stepped: bool

@@ -201,6 +201,10 @@ class Session:
     def _flush(self) -> None:
         self._deliver(self.probe.flush())
 
+    @_watching
+    def _catch_up(self) -> None:
+        self._deliver(self.probe.collect())
+
     def summary(self) -> Summary:
         """Return how the run stands."""
         unchecked = list(self._muted)
@@ -208,6 +212,10 @@ class Session:
             unchecked.insert(0, f"watching was switched off: {self.failure}")
         for layer, reason in self.probe.time_steps.unchecked.items():
             unchecked.append(f"time steps of {layer} ({reason})")
+        unchecked += [
+            f"order of the layers inside {name}, which is compiled: taken as registered"
+            for name in self.probe.compiled_modules
+        ]
         if self._observed and (unused := self.probe.never_received):
             names = ", ".join(unused[:3]) + (", …" if len(unused) > 3 else "")
             unchecked.append(f"{len(unused)} parameters that never received a gradient: {names}")
@@ -269,7 +277,8 @@ class Session:
         warnings.warn(f"gradguard: {reason}", stacklevel=3)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything needed to go on, as JSON types."""
+        """Return everything needed to go on, as JSON types, after reading what has arrived."""
+        self._catch_up()
         return {
             "steps": {str(index): count for index, count in self.steps.items()},
             "observed": self._observed,

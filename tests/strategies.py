@@ -102,36 +102,26 @@ REGIMES = (
 """What a stretch of a drawn run is like."""
 
 _SLOPE = np.array([1e-6, 1e-5, 1e-4, 1.0, 1.0, 1.0])
+_FORGETFUL = np.logspace(-9.0, 0.0, 12)
 
 
 def frame_of(regime: str, step: int, noise: np.ndarray) -> Frame:
     """Make a frame of a regime; ``noise`` is one factor around 1 per layer."""
-    loss = 2.0 * float(noise[0]) * 0.999**step
-    ratio = 1e-3 * noise
-    match regime:
-        case "vanishing":
-            return make_frame(step, _SLOPE * noise, update_ratio=_SLOPE * ratio, loss=loss)
-        case "exploding":
-            return make_frame(step, noise / _SLOPE, update_ratio=300.0 * ratio / _SLOPE, loss=loss)
-        case "growing":
-            return make_frame(step, 1e5 * noise, update_ratio=ratio, loss=loss)
-        case "broken":
-            return make_frame(step, noise, update_ratio=ratio, loss=loss, bad=[1, 2])
-        case "overflow":
-            return make_frame(step, noise, update_ratio=0.0, loss=loss, bad=[5], stepped=False)
-        case "stuck":
-            return make_frame(step, noise, update_ratio=1e-9 * noise, loss=2.0)
-        case "runaway":
-            return make_frame(step, noise, update_ratio=0.5 * noise, loss=50.0 * float(noise[0]))
-        case "forgetting":
-            profile = np.logspace(-9.0, 0.0, 12) * noise[0]
-            return make_frame(
-                step, noise, update_ratio=ratio, loss=2.0, time_profiles={"l0": profile}
-            )
-        case "unseen":
-            return make_frame(step, noise * np.nan, update_ratio=np.nan, loss=None)
-        case _:
-            return make_frame(step, noise, update_ratio=ratio, loss=loss)
+    ratio, first = 1e-3 * noise, float(noise[0])
+    healthy = {"gradients": noise, "update_ratio": ratio, "loss": 2.0 * first * 0.999**step}
+    changes: dict[str, dict[str, Any]] = {
+        "healthy": {},
+        "vanishing": {"gradients": _SLOPE * noise, "update_ratio": _SLOPE * ratio},
+        "exploding": {"gradients": noise / _SLOPE, "update_ratio": 300.0 * ratio / _SLOPE},
+        "growing": {"gradients": 1e5 * noise},
+        "broken": {"bad": [1, 2]},
+        "overflow": {"bad": [5], "update_ratio": 0.0, "stepped": False},
+        "stuck": {"update_ratio": 1e-9 * noise, "loss": 2.0},
+        "runaway": {"update_ratio": 0.5 * noise, "loss": 50.0 * first},
+        "forgetting": {"time_profiles": {"l0": first * _FORGETFUL}, "loss": 2.0},
+        "unseen": {"gradients": noise * np.nan, "update_ratio": np.nan, "loss": None},
+    }
+    return make_frame(step, **{**healthy, **changes[regime]})
 
 
 @st.composite

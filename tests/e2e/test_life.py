@@ -120,9 +120,23 @@ def test_a_resumed_run_says_what_an_uninterrupted_run_says(tmp_path):
     assert resumed.findings == whole.findings != ()
     assert resumed.summary().steps == whole.summary().steps == 6
     assert half.summary().steps == 3
+    assert half.findings[0].step == 2
+    assert fit.global_step == 3
     # Plain types, so that the checkpoint loads with `weights_only=True`.
     assert json.loads(json.dumps(half.state_dict())).keys() == half.state_dict().keys()
     torch.load(tmp_path / "half.ckpt", weights_only=True)
+
+
+def test_a_checkpoint_holds_what_was_found_at_its_very_step(tmp_path):
+    every_three = pl.callbacks.ModelCheckpoint(
+        dirpath=tmp_path, every_n_train_steps=3, filename="{step}", save_top_k=-1
+    )
+    monitor = GradientMonitor(sinks=[], on_error="raise")
+    fit = trainer(monitor, every_three, enable_checkpointing=True, max_steps=5)
+    fit.fit(Poisoned(mlp()), random_data(64, 6))
+    saved = torch.load(tmp_path / "step=3.ckpt", weights_only=True)["callbacks"]
+    state = saved[monitor.state_key]
+    assert [finding["step"] for finding in state["inspector"]["findings"]] == [2]
 
 
 def test_a_second_fit_of_another_model_starts_afresh():
@@ -217,7 +231,7 @@ def test_steps_without_gradients_are_no_fault():
 
 
 def test_a_parameter_that_never_gets_a_gradient_is_listed():
-    class Spare(Classifier):
+    class Spare(Classifier):  # its optimizer has all of them
         def __init__(self):
             super().__init__(mlp())
             self.spare = nn.Linear(2, 2)

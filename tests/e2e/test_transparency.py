@@ -102,6 +102,7 @@ def test_a_gradient_scaler_is_left_alone(fused):
     assert monitor.summary().observed_steps > 0
 
 
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no")
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 def test_every_reference_model_trains_as_if_alone(run):
     def train(callbacks):

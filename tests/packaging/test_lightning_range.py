@@ -52,3 +52,8 @@ def test_the_oldest_lightning_trains_saves_and_resumes(root, oldest, wheel):
     assert result["lightning"].startswith(wheel.lower_bound("pytorch-lightning"))
     assert result["last_steps"] == LAST_STEPS
     assert result["kinds"] == ["nonfinite"]
+
+
+def test_the_oldest_tensorboard_starts(oldest, wheel):
+    version = oldest.run("-m", "tensorboard.main", "--version_tb").strip()
+    assert version.startswith(wheel.lower_bound("tensorboard"))

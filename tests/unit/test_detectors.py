@@ -78,7 +78,11 @@ def cosine_to_zero():
     return stream(
         600,
         lambda step: make_frame(
-            step, EVEN, update_ratio=0.01 * rate(step), loss=falling(step), learning_rates=(rate(step),)
+            step,
+            EVEN,
+            update_ratio=0.01 * rate(step),
+            loss=falling(step),
+            learning_rates=(rate(step),),
         ),
     )
 
@@ -93,7 +97,7 @@ def warm_up_from_zero():
 
 
 def spikes_of_one_step():
-    """Every hundredth step has a ten thousand times larger gradient and changes half the weights."""
+    """Every hundredth step has a ten thousand times larger gradient and update."""
 
     def frame_at(step):
         scale = 1e4 if step % 100 == 99 else 1.0
@@ -120,9 +124,7 @@ def zero_gradient(layer, **fields):
     ratio = 1e-3 * gradients
     return stream(
         600,
-        lambda step: make_frame(
-            step, gradients, update_ratio=ratio, loss=falling(step), **fields
-        ),
+        lambda step: make_frame(step, gradients, update_ratio=ratio, loss=falling(step), **fields),
     )
 
 
@@ -175,7 +177,9 @@ HEALTHY = {
     "update never seen": lambda: stream(
         600, lambda step: make_frame(step, EVEN, update_ratio=math.nan, loss=falling(step))
     ),
-    "two layers": lambda: stream(600, lambda step: make_frame(step, (1e-9, 1.0), loss=falling(step))),
+    "two layers": lambda: stream(
+        600, lambda step: make_frame(step, (1e-9, 1.0), loss=falling(step))
+    ),
 }
 
 
@@ -211,7 +215,7 @@ def test_vanishing_over_depth_names_the_first_layers_only() -> None:
     assert found[0].kind == "vanishing"
     assert found[0].severity is Severity.ERROR
     assert found[0].layers == ("l0", "l1", "l2")
-    assert (found[0].value, found[0].limit) == (pytest.approx(6.0), 3.5)
+    assert [found[0].value, found[0].limit] == pytest.approx([6.0, 3.5])
 
 
 def test_vanishing_is_relative_to_the_weights() -> None:
@@ -387,7 +391,7 @@ def test_explosion_over_depth_names_the_layers_whose_gradient_is_too_large() -> 
     found = said_by(exploding(), frames)[-1]
     assert found.layers == ("l0", "l1", "l2")
     # A quarter of eight layers is two, with 6 and 5 decades.
-    assert (found.value, found.limit) == (pytest.approx(5.5), 2.5)
+    assert [found.value, found.limit] == pytest.approx([5.5, 2.5])
     assert found.severity is Severity.ERROR
 
 
@@ -419,6 +423,12 @@ def test_global_norm_that_stays_decades_above_its_past_is_an_explosion() -> None
     assert "1e+06" in found[0].message
 
 
+def test_what_is_high_teaches_the_past_a_limited_value_only() -> None:
+    """Learned in full, two steps of 1e5 would widen the limit so that the third looks usual."""
+    found = said_by(exploding(), stream(63, lambda s: rising(s, norm=1e5)))
+    assert [f.step for f in found] == [62]
+
+
 def test_one_step_or_two_above_the_past_are_no_explosion() -> None:
     def frame_at(step):
         return rising(step, until=0 if step % 100 in {60, 61} else 10**9)
@@ -438,7 +448,9 @@ def test_slow_growth_is_learned_and_no_explosion() -> None:
 def test_growth_is_judged_after_clipping() -> None:
     frames = stream(200, lambda s: rising(s, global_grad_norm_at_update=1.0))
     assert said_by(exploding(), frames) == []
-    frames = stream(200, lambda s: make_frame(s, EVEN, global_grad_norm_at_update=rising(s).global_grad_norm))
+    frames = stream(
+        200, lambda s: make_frame(s, EVEN, global_grad_norm_at_update=rising(s).global_grad_norm)
+    )
     assert said_by(exploding(), frames)
 
 
@@ -494,7 +506,7 @@ def test_step_that_the_scaler_refused_is_a_notice() -> None:
 
 
 def test_finite_numbers_of_any_size_are_fine() -> None:
-    assert said_by(NonFinite(), [make_frame(0, 1e300 * EVEN, loss=-1e300)]) == []
+    assert said_by(NonFinite(), [make_frame(0, 1e100 * EVEN, loss=-1e100)]) == []
 
 
 # Not learning.
@@ -513,7 +525,7 @@ def test_weights_and_loss_that_stand_still_do_not_learn() -> None:
     found = said_by(not_learning(), stream(100, stuck))
     assert found
     assert {(f.kind, f.severity) for f in found} == {("not_learning", Severity.ERROR)}
-    assert (found[0].value, found[0].limit) == (pytest.approx(1e-8), 2e-7)
+    assert [found[0].value, found[0].limit] == pytest.approx([1e-8, 2e-7])
 
 
 @pytest.mark.parametrize(
@@ -526,7 +538,14 @@ def test_weights_and_loss_that_stand_still_do_not_learn() -> None:
         {"update_ratio": math.nan},
         {"update_ratio": [1e-8] * 7 + [1e-3]},
     ],
-    ids=["rests on purpose", "no step", "not finite", "no loss", "update unseen", "one layer moves"],
+    ids=[
+        "rests on purpose",
+        "no step",
+        "not finite",
+        "no loss",
+        "update unseen",
+        "one layer moves",
+    ],
 )
 def test_standing_still_with_a_reason_is_no_fault(changes) -> None:
     assert said_by(not_learning(), stream(100, lambda s: stuck(s, **changes))) == []

@@ -1,7 +1,6 @@
 """The two worked networks give the gradients that the chain rule gives on paper.
 
-Expected values come from ``math`` alone. `layer_norms` is what a monitor's per-layer gradient
-norms must equal as well.
+Expected values come from ``math`` alone; both autograd and the frame must give them.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from examples.reference.first_examples import (
     insurance_network,
     sigmoid_chain,
 )
+from lightning_gradguard import Probe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,6 +86,33 @@ def test_chain_gradients_are_products_of_weights_and_slopes(
     assert list(found) == ["w1", "w2", "w3", "w4", "w5"]
     expected = [abs(gradient) for gradient in chain_gradients(weights, x)]
     assert layer_norms(found) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_frame_of_the_chain_is_what_the_chain_rule_gives() -> None:
+    example = sigmoid_chain()
+    probe = Probe(example.network)
+    example.backward()
+    frame = probe.read(step=0)
+    expected = [abs(gradient) for gradient in chain_gradients([1.0] * 5, 1.0)]
+    assert frame.layers == ("w1", "w2", "w3", "w4", "w5")
+    assert frame.grad_norm.tolist() == pytest.approx(expected, rel=1e-12)
+    # One entry per layer, so norm, root mean square and largest entry are the same number.
+    assert frame.grad_rms.tolist() == pytest.approx(expected, rel=1e-12)
+    assert frame.grad_abs_max.tolist() == pytest.approx(expected, rel=1e-12)
+    assert frame.global_grad_norm == pytest.approx(math.hypot(*expected), rel=1e-12)
+    assert frame.param_norm.tolist() == [1.0] * 5
+
+
+def test_the_frame_of_the_insurance_network_is_what_was_worked_on_paper() -> None:
+    example = insurance_network()
+    probe = Probe(example.network)
+    example.backward()
+    frame = probe.read(step=0)
+    assert frame.layers == ("awareness", "buys")
+    assert frame.grad_norm.tolist() == pytest.approx(layer_norms(insurance_gradients()), rel=1e-12)
+    # dL/dw1 .. dL/dw4 = 0.0015, 0.00625, 0.005, 0.0025, worked in the docstring.
+    on_paper = math.hypot(0.0015, 0.00625, 0.005, 0.0025)
+    assert frame.weight_grad_norm[0] == pytest.approx(on_paper, rel=1e-12)
 
 
 def test_chain_gives_the_table_of_the_docstring() -> None:

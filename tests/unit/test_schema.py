@@ -22,12 +22,22 @@ def test_a_second_optimizer_gets_keys_of_its_own() -> None:
 
 
 def test_kinds_and_notices_are_those_of_the_design_and_share_no_name() -> None:
-    assert set(schema.KINDS) == set(
-        "vanishing exploding nonfinite dead saturated not_learning diverging".split()
-    )
-    assert set(schema.NOTICES) == set(
-        "spike unused_parameters clip_dominated amp_overflow scheduler_drift".split()
-    )
+    assert set(schema.KINDS) == {
+        "vanishing",
+        "exploding",
+        "nonfinite",
+        "dead",
+        "saturated",
+        "not_learning",
+        "diverging",
+    }
+    assert set(schema.NOTICES) == {
+        "spike",
+        "unused_parameters",
+        "clip_dominated",
+        "amp_overflow",
+        "scheduler_drift",
+    }
 
 
 def test_there_are_nine_scalars() -> None:
@@ -40,9 +50,27 @@ def test_a_bin_per_octave_and_two_for_the_rest() -> None:
 
 def test_frame_has_the_fields_of_the_design() -> None:
     names = {field.name for field in fields(Frame)} | {"update_ratio", "clip_coefficient"}
-    assert names >= set(
-        "step epoch batch_idx optimizer_index loss learning_rates layers grad_norm grad_rms "
-        "grad_abs_max zero_fraction num_nonfinite param_norm update_norm update_ratio "
-        "log2_histogram global_grad_norm global_grad_norm_at_update clip_coefficient "
-        "clipped_fraction lr_factor stepped".split()
-    )
+    assert names >= {
+        "step",
+        "epoch",
+        "batch_idx",
+        "optimizer_index",
+        "loss",
+        "learning_rates",
+        "layers",
+        "grad_norm",
+        "grad_rms",
+        "grad_abs_max",
+        "zero_fraction",
+        "num_nonfinite",
+        "param_norm",
+        "update_norm",
+        "update_ratio",
+        "log2_histogram",
+        "global_grad_norm",
+        "global_grad_norm_at_update",
+        "clip_coefficient",
+        "clipped_fraction",
+        "lr_factor",
+        "stepped",
+    }

@@ -62,7 +62,7 @@ def test_globs_reach_a_tied_weight_under_either_name() -> None:
 
 def test_frozen_parameters_are_left_out() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    model[0].requires_grad_(False)
+    model[0].requires_grad_(requires_grad=False)
     assert names(Scope.of(model)) == ["1.weight", "1.bias"]
 
 
@@ -115,7 +115,7 @@ def test_glob_that_matches_nothing_is_an_error_that_shows_real_names(argument) -
 
 def test_error_about_a_glob_shows_three_names_of_many() -> None:
     model = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
-    with pytest.raises(ValueError, match="'0.weight', '0.bias', '1.weight', …$"):
+    with pytest.raises(ValueError, match=r"'0\.weight', '0\.bias', '1\.weight', …$"):
         Scope.of(model, include=["nothing"])
 
 

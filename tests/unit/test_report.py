@@ -1,0 +1,178 @@
+"""What is said at the end of a run, and what a finding means."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from lightning_gradguard import schema
+from lightning_gradguard.findings import Severity
+from lightning_gradguard.report.explain import explain
+from lightning_gradguard.report.summary import Summary, summarise
+from lightning_gradguard.report.text import sparkline, summary_lines, verdict
+from tests.strategies import make_finding, make_frame
+
+
+def summary(*findings, **fields) -> Summary:
+    return summarise(findings, **{"observed_steps": 120, "steps": 240, **fields})
+
+
+def opened(kind="vanishing", step=20, episode_id=1, **fields):
+    return make_finding(kind, step, **{"since_step": step, "episode_id": episode_id, **fields})
+
+
+def drawn(*norms, **options) -> str:
+    return sparkline(make_frame(gradients=norms), **options)
+
+
+# Summary.
+
+
+def test_run_without_findings_is_healthy() -> None:
+    assert summary().is_healthy
+    assert verdict(summary()) == "healthy: nothing to report in 120 observed steps"
+
+
+def test_run_that_was_never_looked_at_is_not_called_healthy() -> None:
+    unseen = summary(observed_steps=0)
+    assert not unseen.is_healthy
+    assert "nothing was observed" in verdict(unseen)
+
+
+def test_notices_are_kept_apart_and_leave_a_run_healthy() -> None:
+    notice = opened("amp_overflow", severity=Severity.INFO)
+    told = summary(notice)
+    assert (told.faults, told.notices) == ((), (notice,))
+    assert told.is_healthy
+
+
+def test_a_fault_is_told_once_at_its_worst() -> None:
+    worse = opened(severity=Severity.CRITICAL, state="escalated", message="worse")
+    told = summary(opened(), worse, opened(state="resolved", step=90))
+    assert told.faults == (worse,)
+    assert told.ended == {1}
+    assert not told.is_healthy
+
+
+def test_end_whose_beginning_was_forgotten_is_still_told() -> None:
+    assert [f.state for f in summary(opened(state="resolved")).faults] == ["resolved"]
+
+
+def test_earlier_faults_come_first_and_causes_before_symptoms() -> None:
+    told = summary(
+        opened("my_own", 30, 1),
+        opened("not_learning", 30, 2),
+        opened("vanishing", 30, 3),
+        opened("diverging", 10, 4),
+    )
+    assert [f.kind for f in told.faults] == ["diverging", "vanishing", "not_learning", "my_own"]
+
+
+def test_verdict_names_every_fault_with_its_layers_and_whether_it_ended() -> None:
+    told = summary(
+        opened(layers=("stem",)),
+        opened("exploding", 50, 2),
+        opened("exploding", 90, 2, state="resolved"),
+    )
+    assert verdict(told) == (
+        "vanishing in stem since step 20; exploding in whole model since step 50 (ended)"
+    )
+
+
+def test_text_tells_verdict_faults_advice_gaps_and_cost() -> None:
+    told = summary(
+        opened(layers=("stem",), advice="normalise."),
+        opened("amp_overflow", 3, 2, severity=Severity.INFO),
+        unchecked=["time steps of rnn (packed sequence)"],
+    )
+    assert str(told).split("\n") == [
+        "gradguard: vanishing in stem since step 20",
+        "  ERROR    vanishing    stem, since step 20",
+        "           seen.",
+        "           try: normalise.",
+        "  INFO     amp_overflow whole model, since step 3",
+        "           seen.",
+        "  not checked: time steps of rnn (packed sequence)",
+        "  cost    not measured; 240 steps",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("times", "line"),
+    [
+        (
+            {"overhead_ms": 0.5, "step_ms": 20.0},
+            "  cost    0.50 ms per step, 2.5 % of a step; 120 of 240 steps observed",
+        ),
+        ({"overhead_ms": 0.5}, "  cost    0.50 ms per step; 120 of 240 steps observed"),
+        (
+            {"overhead_ms": 0.5, "step_ms": 0.0},
+            "  cost    0.50 ms per step; 120 of 240 steps observed",
+        ),
+    ],
+)
+def test_cost_is_told_per_step_and_as_a_share_where_known(times, line) -> None:
+    assert summary_lines(summary(**times))[-1] == line
+
+
+def test_depth_is_drawn_when_there_is_more_than_one_layer() -> None:
+    lines = summary_lines(summary(last_frame=make_frame(gradients=(1e-3, 1.0))))
+    assert lines[1] == "  depth   ▁█  input to loss, log gradient norm"
+    assert len(summary_lines(summary(last_frame=make_frame(gradients=(1.0,))))) == 2
+
+
+# Sparkline.
+
+
+def test_bars_are_on_a_log_scale_from_smallest_to_largest() -> None:
+    assert drawn(*(10.0**power for power in range(8))) == "▁▂▃▄▅▆▇█"
+
+
+def test_bars_of_a_flat_profile_are_all_full() -> None:
+    assert drawn(5.0, 5.0, 5.0) == "███"
+
+
+def test_a_small_difference_is_not_blown_up() -> None:
+    # Three decades at least fill the height; a factor of ten is a third of it.
+    assert drawn(0.1, 1.0) == "▆█"
+
+
+def test_zero_and_unknown_have_signs_of_their_own() -> None:
+    assert drawn(0.0, math.nan, math.inf, 1.0) == "·xx█"
+    assert drawn(0.0, math.nan) == "·x"
+
+
+def test_many_layers_share_bars_and_the_smallest_wins() -> None:
+    norms = np.ones(400)
+    norms[5] = 1e-6
+    assert drawn(*norms) == "▁" + 39 * "█"
+    assert drawn(*norms, width=4) == "▁███"
+
+
+# Explain.
+
+
+@pytest.mark.parametrize("kind", ["vanishing", "exploding", "nonfinite", "diverging"])
+def test_explanation_has_headline_meaning_and_advice(kind) -> None:
+    first, meaning, last = explain(make_finding(kind, 7, advice="normalise.")).split("\n")
+    assert first == f"step 7  ERROR {kind}  whole model: seen."
+    assert len(meaning) > 100
+    assert last == "Here: normalise."
+
+
+def test_explanation_of_an_unknown_kind_is_what_the_finding_says() -> None:
+    assert explain(make_finding("my_own", 7)) == "step 7  ERROR my_own  whole model: seen."
+
+
+def test_every_kind_that_the_default_detectors_report_is_explained() -> None:
+    kinds = {"nonfinite", "exploding", "vanishing", "not_learning", "diverging", "amp_overflow"}
+    assert kinds <= {*schema.KINDS, *schema.NOTICES}
+    assert all("\n" in explain(make_finding(kind)) for kind in kinds)
+
+
+def test_clipping_and_a_lower_rate_are_never_said_to_help_against_vanishing() -> None:
+    _, after = explain(make_finding("vanishing")).split("What does not:")
+    assert "clipping" in after
+    assert "learning rate" in after
