@@ -92,21 +92,26 @@ def _page(
     wrong = [key for key, outcome in outcomes.items() if not outcome.is_as_expected]
     given = sys.argv[1:] if arguments is None else arguments
     command = shlex.join(["python", "-m", "benchmarks.reference", *given])
-    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    versions = {
+        "lightning-gradguard": lightning_gradguard.__version__,
+        "Python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+    }
+    libraries = ", ".join(" ".join(item) for item in versions.items())
+    order = ", ".join(map(str, seeds))
     unexpected = ", ".join(f"{name} (seed {seed})" for name, seed in sorted(wrong)) or "none"
     lines = [
         "# Reference runs",
         "",
         f"Made by `{command}`, {len(outcomes)} trainings in {minutes:.0f} minutes.",
         "",
-        f"- {datetime.now(tz=timezone.utc):%Y-%m-%d}, lightning-gradguard "
-        f"{lightning_gradguard.__version__}, Python {platform.python_version()}, {libraries}",
+        f"- {datetime.now(tz=timezone.utc):%Y-%m-%d}, {libraries}",
         f"- {platform.system()} {platform.machine()}, on the CPU, one thread per run",
         f"- Not as expected: {unexpected}",
         "",
-        f"Values are given per seed, in the order {', '.join(map(str, seeds))}; once where all "
-        "agree. *Layers* and *since step* are those of the first alarm. *Score* is the accuracy on "
-        "held-out data; for the adding problem, the share of errors below 0.1.",
+        f"Values are given per seed, in the order {order}; once where all agree.",
+        "*Layers* and *since step* are those of the first alarm. *Score* is the accuracy on held-out",
+        "data; for the adding problem and the ReLU RNN, the share of errors below 0.1.",
         "",
     ]
     for group, title in GROUPS.items():

@@ -88,9 +88,9 @@ def assemble(
         loss=None if loss is None else float(loss),
         layers=layout.layers,
         grad_norm=np.sqrt(squares),
-        grad_rms=np.sqrt(squares / size),
+        grad_rms=np.sqrt(_share(squares, size)),
         grad_abs_max=_largest_per_layer(layout, sums["abs_max"]),
-        zero_fraction=_per_layer(layout, zeros) / size,
+        zero_fraction=_share(_per_layer(layout, zeros), size),
         num_nonfinite=_per_layer(layout, sums["nonfinite"]),
         param_norm=np.sqrt(_per_layer(layout, sums["param_squares"])),
         update_norm=np.sqrt(_per_layer(layout, update)),
@@ -99,7 +99,7 @@ def assemble(
         weight_update_norm=np.sqrt(_per_layer(layout, update, only=weight)),
         global_grad_norm=float(np.sqrt(sums["squares"].sum())),
         global_grad_norm_at_update=None if at_update is None else float(np.sqrt(at_update.sum())),
-        clipped_fraction=None if clipped is None else float(clipped.sum() / layout.stored.sum()),
+        clipped_fraction=None if clipped is None else _share_of_all(clipped, layout.stored),
         stepped=stepped,
         log2_histogram=None if histogram is None else _per_layer(layout, histogram),
         time_profiles={
@@ -120,6 +120,15 @@ def _per_layer(
     np.add.at(total, rows, columns[counted])
     total[np.bincount(rows, minlength=len(layout.layers)) == 0] = np.nan
     return total
+
+
+def _share(part: Vector, whole: Vector) -> Vector:
+    """Divide, with NaN for a layer that has no entries at all."""
+    return part / np.where(whole > 0.0, whole, np.nan)
+
+
+def _share_of_all(part: Vector, whole: Vector) -> float | None:
+    return float(part.sum() / whole.sum()) if whole.sum() > 0.0 else None
 
 
 def _largest_per_layer(layout: Layout, columns: Vector) -> Vector:

@@ -76,6 +76,7 @@ class Episodes:
         evidence: Iterable[Finding],
         *,
         step: int,
+        epoch: int = 0,
         optimizer_index: int = 0,
         can_end: bool = True,
     ) -> tuple[Finding, ...]:
@@ -84,6 +85,7 @@ class Episodes:
         Args:
             evidence: What detectors found in the frame; several of a kind become the worst.
             step: Optimizer step of the frame.
+            epoch: Epoch of the frame.
             optimizer_index: Optimizer of the frame.
             can_end: Whether silence means health; it does not once everything is NaN.
         """
@@ -96,7 +98,7 @@ class Episodes:
             said += self._take(replace(finding, optimizer_index=optimizer_index))
         if can_end:
             mine = [key for key in self._running if key[1] == optimizer_index]
-            said += [f for key in mine if key[0] not in seen for f in self._miss(key, step)]
+            said += [f for key in mine if key[0] not in seen for f in self._miss(key, step, epoch)]
         return tuple(said)
 
     def _take(self, finding: Finding) -> list[Finding]:
@@ -123,7 +125,7 @@ class Episodes:
         self._running[key] = Episode(now, now, count, is_open, now)
         return [now] if is_open else []
 
-    def _miss(self, key: tuple[str, int], step: int) -> list[Finding]:
+    def _miss(self, key: tuple[str, int], step: int, epoch: int) -> list[Finding]:
         episode = self._running[key]
         if not episode.is_open:
             del self._running[key]  # patience asks for evidence in a row
@@ -131,7 +133,7 @@ class Episodes:
         if step - episode.last.step <= self._cooldown:
             return []
         del self._running[key]
-        return [replace(episode.last, state="resolved", step=step)]
+        return [replace(episode.last, state="resolved", step=step, epoch=epoch)]
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything needed to go on, as JSON types."""

@@ -98,6 +98,7 @@ class Inspector:
         new = self._episodes.update(
             kept,
             step=frame.step,
+            epoch=frame.epoch,
             optimizer_index=frame.optimizer_index,
             can_end=not frame.has_nonfinite,
         )

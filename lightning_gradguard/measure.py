@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lightning_gradguard import schema
+from lightning_gradguard.devices import widest_dtype
 
 __all__ = [
     "GRADIENT_STATISTICS",
@@ -121,7 +122,7 @@ def sample(values: Sequence[Tensor]) -> Tensor:
         value if value.numel() <= SAMPLE_SIZE else value[:: _stride(value.numel())]
         for value in values
     ]
-    return torch.cat(taken).to(_dtype(taken[0].device))
+    return torch.cat(taken).to(widest_dtype(taken[0].device))
 
 
 def sum_of_squares(values: Sequence[Tensor], samples: Tensor) -> Tensor:
@@ -208,7 +209,7 @@ def histogram(samples: Tensor, values: Sequence[Tensor]) -> Tensor:
 def _measure_large(values: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Return sum of squares, largest magnitude and non-finite count, each ``(tensors,)``."""
     blocks, counts = _blocks(values)
-    dtype = _dtype(blocks[0].device)
+    dtype = widest_dtype(blocks[0].device)
     extremes = torch.stack([torch.stack(torch.aminmax(block)) for block in blocks])
     # x - x is 0 for a finite x and NaN otherwise, and NaN counts as non-zero: four times as
     # fast as isfinite here.
@@ -226,7 +227,7 @@ def _large(values: Sequence[Tensor]) -> tuple[int, ...]:
 
 
 def _block_squares(blocks: Sequence[Tensor], counts: Tensor) -> Tensor:
-    dtype = _dtype(blocks[0].device)
+    dtype = widest_dtype(blocks[0].device)
     norms = torch._foreach_norm(list(blocks), 2, dtype=dtype)  # noqa: SLF001 - as torch.nn.utils
     return _segments(torch.stack(norms).square(), counts)
 
@@ -243,11 +244,6 @@ def _blocks(values: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
 
 def _segments(data: Tensor, lengths: Tensor) -> Tensor:
     return torch.segment_reduce(data, "sum", lengths=lengths, unsafe=True, initial=0.0)
-
-
-def _dtype(device: torch.device) -> torch.dtype:
-    """Return the widest floating type: Apple's GPUs have no float64."""
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 @functools.lru_cache(maxsize=4096)
@@ -271,7 +267,7 @@ def _sizes(values: Sequence[Tensor], device: torch.device) -> Tensor:
     for value in values:
         size = value.numel()
         weights.append(size / -(-size // _stride(size)) if size else 1.0)
-    return _constant(tuple(weights), device, _dtype(device))
+    return _constant(tuple(weights), device, widest_dtype(device))
 
 
 @functools.lru_cache(maxsize=256)

@@ -54,7 +54,8 @@ class CallOrder:
             if _is_compiled(module):
                 compiled.append(name)
                 self.compiled.append(clean_name(name) or ROOT)
-                continue
+                if not hasattr(module, "_orig_mod"):
+                    continue  # compiled together with its hooks; a wrapper is called outside
             hook = self._recorder(clean_name(name) or ROOT)
             self._handles.append(module.register_forward_pre_hook(hook))
 

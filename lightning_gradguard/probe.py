@@ -19,7 +19,7 @@ from lightning_gradguard.assemble import Layout, StepContext, assemble
 from lightning_gradguard.errors import GradGuardError, NoGradientError, ShardedGradientError
 from lightning_gradguard.frame import Frame
 from lightning_gradguard.order import CallOrder
-from lightning_gradguard.scope import GroupBy, Scope, WatchedTensor
+from lightning_gradguard.scope import GroupBy, Scope, WatchedTensor, unwrap
 from lightning_gradguard.timesteps import TimeSteps
 from lightning_gradguard.transfer import Transfer
 
@@ -100,6 +100,7 @@ class Probe:
         if group_by not in {"module", "parameter"}:
             msg = f"`group_by` must be 'module' or 'parameter', got {group_by!r}."
             raise ValueError(msg)
+        model = unwrap(model)
         self._model = model
         self._include, self._exclude = tuple(include), tuple(exclude)
         self._group_by: GroupBy = group_by
@@ -298,7 +299,7 @@ def _measure(
     rows = measure.measure(values, gradient_sample)
     sums = dict(zip(measure.GRADIENT_STATISTICS, rows.unbind(), strict=True))
     if gradient_scale is not None:
-        sums["squares"] = sums["squares"] / gradient_scale.double().square()
+        sums["squares"] = sums["squares"] / gradient_scale.to(sums["squares"].dtype).square()
         sums["abs_max"] = sums["abs_max"] / gradient_scale
         gradient_sample = gradient_sample / gradient_scale
     weights = [measure.flat_values(parameter) for parameter in parameters]

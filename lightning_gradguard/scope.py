@@ -15,7 +15,7 @@ from typing import Final, Literal
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-__all__ = ["GroupBy", "Scope", "WatchedTensor", "clean_name"]
+__all__ = ["ROOT", "GroupBy", "Scope", "WatchedTensor", "clean_name", "unwrap"]
 
 GroupBy = Literal["module", "parameter"]
 
@@ -28,16 +28,20 @@ _WRAPPERS: Final = re.compile(
 
 
 def clean_name(name: str) -> str:
-    """Remove what compilers, checkpointing and parallel wrappers put into a name.
+    """Remove what compilers, checkpointing and sharding put into a name.
 
     Example:
-        >>> clean_name("module.encoder._orig_mod.0.weight")
+        >>> clean_name("encoder._orig_mod.0.weight")
         'encoder.0.weight'
     """
-    name = _WRAPPERS.sub("", name)
-    while name.startswith("module."):
-        name = name.removeprefix("module.")
-    return name.rstrip(".")
+    return _WRAPPERS.sub("", name).rstrip(".")
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the model inside data-parallel wrappers, whose names all begin with ``module.``."""
+    while isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        model = model.module
+    return model
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +126,8 @@ class Scope:
         """Return the watched ones among some parameters, first-called layer first.
 
         A module that is used without being called takes the place of its nearest enclosing
-        module that was; with no calls at all, registration order is what remains.
+        module that was. Where only the whole model is left for that, it comes after the called
+        module registered before it; with no calls at all, registration order is what remains.
 
         Args:
             wanted: Parameters, usually those of one optimizer.
@@ -137,7 +142,14 @@ class Scope:
         name = module
         while name not in calls and name != ROOT:
             name = _owner(name)
-        return calls.get(name, -1), registered
+        if name != ROOT or module == ROOT:
+            return calls.get(name, -1), registered
+        earlier = [
+            (place, calls[other])
+            for other, place in self.places.items()
+            if other in calls and other != ROOT and place < registered
+        ]
+        return max(earlier, default=(0, -1))[1], registered
 
 
 def _names_by_parameter(model: nn.Module) -> dict[nn.Parameter, list[str]]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lightning_gradguard.devices import widest_dtype
 from lightning_gradguard.scope import ROOT, clean_name
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class TimeSteps:
             if not isinstance(sequence, Tensor):
                 self.unchecked[name] = "packed sequence"
                 return None
-            if not (layer.training and torch.is_grad_enabled() and sequence.is_floating_point()):
+            if not (_is_trained(layer, sequence) and sequence.is_floating_point()):
                 return None
             watched = self._watched(sequence, name, time_dim=_time_dim(layer, sequence))
             if args:
@@ -110,11 +111,19 @@ class TimeSteps:
         others = [dim for dim in range(sequence.dim()) if dim != time_dim]
 
         def report(gradient: Tensor) -> None:
-            # float64, since early time steps reach 1e-30 and their squares must survive.
-            self._squares[name] = gradient.detach().double().square().sum(dim=others)
+            # Widened first: early time steps reach 1e-30, and their squares must survive.
+            wide = gradient.detach().to(widest_dtype(gradient.device))
+            self._squares[name] = wide.square().sum(dim=others)
 
         watched.register_hook(report)  # type: ignore[no-untyped-call]  # torch's own gap
         return watched
+
+
+def _is_trained(layer: nn.RNNBase, sequence: Tensor) -> bool:
+    """Whether gradients flow here anyway: what is frozen must not begin to require them."""
+    if not (layer.training and torch.is_grad_enabled()):
+        return False
+    return sequence.requires_grad or any(p.requires_grad for p in layer.parameters())
 
 
 def _time_dim(layer: nn.RNNBase, sequence: Tensor) -> int:

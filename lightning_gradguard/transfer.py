@@ -13,6 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lightning_gradguard.devices import widest_dtype
+
 __all__ = ["Transfer"]
 
 
@@ -32,7 +34,7 @@ class Transfer:
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        widest = torch.float32 if _device(tensors).type == "mps" else torch.float64
+        widest = widest_dtype(next(iter(tensors.values())).device)
         joined = torch.cat([t.detach().to(widest).reshape(-1) for t in tensors.values()])
         self._event: torch.cuda.Event | None = None
         if joined.device.type == "cuda":
@@ -54,7 +56,3 @@ class Transfer:
             arrays[name] = numbers[start : start + size].reshape(shape)
             start += size
         return arrays
-
-
-def _device(tensors: Mapping[str, Tensor]) -> torch.device:
-    return next(iter(tensors.values())).device

@@ -97,6 +97,7 @@ REGIMES = (
     "stuck",
     "runaway",
     "forgetting",
+    "echoing",
     "unseen",
 )
 """What a stretch of a drawn run is like."""
@@ -119,6 +120,10 @@ def frame_of(regime: str, step: int, noise: np.ndarray) -> Frame:
         "stuck": {"update_ratio": 1e-9 * noise, "loss": 2.0},
         "runaway": {"update_ratio": 0.5 * noise, "loss": 50.0 * first},
         "forgetting": {"time_profiles": {"l0": first * _FORGETFUL}, "loss": 2.0},
+        "echoing": {
+            "time_profiles": {"l0": first * _FORGETFUL[::-1]},
+            "update_ratio": 0.5 * noise,
+        },
         "unseen": {"gradients": noise * np.nan, "update_ratio": np.nan, "loss": None},
     }
     return make_frame(step, **{**healthy, **changes[regime]})

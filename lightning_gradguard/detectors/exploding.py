@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lightning_gradguard.detectors.depth import depth_profile
+from lightning_gradguard.detectors.over_time import decades_over_time
 from lightning_gradguard.findings import Finding, Severity
 from lightning_gradguard.frame import Frame
 from lightning_gradguard.moments import Moments, updated
@@ -22,8 +23,9 @@ class Exploding:
     Reports ``exploding`` when one update changes a layer's weights by more than
     ``max_update_ratio`` of their size two observed steps in a row, or by a hundred times that
     once; when gradient over weight is ``limit_decades`` larger at the first layers than near the
-    loss and the update moves them by a tenth of ``max_update_ratio``; or when the global norm
-    stays ``growth_decades`` above its own past.
+    loss and the update moves them by a tenth of ``max_update_ratio``; when the same holds of a
+    recurrent layer and its first time steps against the last; or when the global norm stays
+    ``growth_decades`` above its own past.
 
     Is silent when clipping or a small rate keeps the applied update in bounds, however large
     the gradient, about weights that start at zero, and about a single outlier, which is the
@@ -33,9 +35,11 @@ class Exploding:
 
     Args:
         max_update_ratio: Update over weights, per step, that no layer survives for long.
-        limit_decades: Excess of the first layers over those near the loss, in factors of ten.
+        limit_decades: Excess of the first layers over those near the loss, or of the first time
+            steps over the last, in factors of ten.
         growth_decades: Rise of the global norm over its past, in factors of ten.
-        warmup_steps: Observed steps before growth is judged.
+        warmup_steps: Observed steps before growth is judged, and before the update of weights
+            that start at zero is.
         decay: Weight of the past in that comparison, in ``[0, 1)``.
 
     State:
@@ -65,18 +69,29 @@ class Exploding:
         self._log_norm = Moments()
         self._high_steps = 0
         self._large_updates: dict[str, int] = {}
+        self._young: dict[str, int] = {}
 
     def update(self, frame: Frame) -> Sequence[Finding]:
         """Return at most one finding, the most direct evidence first."""
         if frame.has_nonfinite:
             return ()  # NonFinite speaks about these
-        found = (self._by_update(frame), self._by_depth(frame), self._by_growth(frame))
+        found = (
+            self._by_update(frame),
+            self._by_depth(frame),
+            self._by_time(frame),
+            self._by_growth(frame),
+        )
         return [finding for finding in found if finding is not None][:1]
 
     def _by_update(self, frame: Frame) -> Finding | None:
         """Judge how far the applied update moved each layer's weights."""
+        self._note_young_layers(frame)
         ratio = dict(zip(frame.layers, frame.weight_update_ratio.tolist(), strict=True))
-        large = {layer: r for layer, r in ratio.items() if r >= self._max_update_ratio}
+        large = {
+            layer: r
+            for layer, r in ratio.items()
+            if r >= self._max_update_ratio and layer not in self._young
+        }
         self._large_updates = {layer: self._large_updates.get(layer, 0) + 1 for layer in large}
         lasting = [
             layer
@@ -101,6 +116,15 @@ class Exploding:
                 "activation; over time, a recurrent matrix of spectral radius one."
             ),
         )
+
+    def _note_young_layers(self, frame: Frame) -> None:
+        """Keep in mind which weights were zero a little while ago: any step is large for them."""
+        for layer, norm in zip(frame.layers, frame.weight_param_norm.tolist(), strict=True):
+            if norm == 0.0:
+                self._young[layer] = self._warmup
+            elif layer in self._young:
+                self._young[layer] -= 1
+        self._young = {layer: left for layer, left in self._young.items() if left > 0}
 
     def _by_depth(self, frame: Frame) -> Finding | None:
         """Judge whether gradients grow on their way to the input."""
@@ -131,6 +155,32 @@ class Exploding:
                 "scale; batch normalisation without skips makes deep networks do this."
             ),
         )
+
+    def _by_time(self, frame: Frame) -> Finding | None:
+        """Judge whether gradients grow on their way to the first time steps."""
+        moved = dict(zip(frame.layers, frame.weight_update_ratio.tolist(), strict=True))
+        for layer, profile in frame.time_profiles.items():
+            excess = -decades_over_time(profile)
+            if excess >= self._limit and moved.get(layer, 0.0) >= self._max_update_ratio / 10.0:
+                return Finding(
+                    kind="exploding",
+                    severity=Severity.ERROR,
+                    step=frame.step,
+                    epoch=frame.epoch,
+                    layers=(layer,),
+                    value=excess,
+                    limit=self._limit,
+                    unit="decades",
+                    message=(
+                        f"the gradient at its first time steps is 1e{excess:.1f} times that at "
+                        f"the last, and an update moves it by {_times(moved[layer])} its size"
+                    ),
+                    advice=(
+                        "clip by norm, or start from a recurrent matrix of spectral radius one "
+                        "(orthogonal)."
+                    ),
+                )
+        return None
 
     def _by_growth(self, frame: Frame) -> Finding | None:
         """Judge the global norm at the update against its own past, then learn from it."""
@@ -165,6 +215,7 @@ class Exploding:
             "log_norm": [self._log_norm.count, self._log_norm.mean, self._log_norm.variance],
             "high_steps": self._high_steps,
             "large_updates": dict(self._large_updates),
+            "young": dict(self._young),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -172,6 +223,7 @@ class Exploding:
         self._log_norm = Moments(*state["log_norm"])
         self._high_steps = state["high_steps"]
         self._large_updates = dict(state["large_updates"])
+        self._young = dict(state["young"])
 
 
 def _times(ratio: float) -> str:

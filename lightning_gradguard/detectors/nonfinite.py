@@ -70,9 +70,9 @@ class NonFinite:
             step=frame.step,
             epoch=frame.epoch,
             layers=bad,
-            value=float(sum(n for n in frame.num_nonfinite if n > 0)),
+            value=max(1.0, sum(n for n in frame.num_nonfinite.tolist() if n > 0)),
             limit=0.0,
-            unit="entries",
+            unit="numbers",
             message=f"{where}; {self._last_good}",
             advice=advice,
         )

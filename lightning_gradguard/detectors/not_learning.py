@@ -17,13 +17,12 @@ __all__ = ["NotLearning"]
 class NotLearning:
     """Find training that goes nowhere.
 
-    Reports ``not_learning`` when no layer's weights move by more than ``min_update_ratio`` per
-    step while the loss stalls, or when the loss has stalled since the very beginning for
-    ``stall_steps``.
+    Reports ``not_learning`` of a loss that has not moved since the start when no layer's weights
+    move by more than ``min_update_ratio`` per step either, or when this lasts ``stall_steps``.
 
-    Is silent while the loss falls, however slowly, on a plateau that follows progress, and when
-    the learning rate is zero on purpose. What stands still because of vanishing gradients is
-    told apart by `Vanishing`, which looks at depth and time.
+    Is silent once the loss has fallen, and when the learning rate is zero on purpose. What
+    stands still because of vanishing gradients is told apart by `Vanishing`, which looks at depth
+    and time.
 
     Costs one median per twenty steps.
 
@@ -70,7 +69,7 @@ class NotLearning:
 
     def _stands_still(self, frame: Frame) -> Finding | None:
         ratios = frame.weight_update_ratio[np.isfinite(frame.weight_update_ratio)]
-        if ratios.size == 0 or not self._progress.stalls(2, tolerance=self._tolerance):
+        if ratios.size == 0 or not self._progress.never_moved(tolerance=self._tolerance):
             return None
         largest = float(ratios.max())
         if largest >= self._min_update_ratio:
@@ -92,7 +91,8 @@ class NotLearning:
         if progress.steps < self._stall_steps:
             return None
         fall = progress.start - progress.best
-        if fall > max(self._tolerance * abs(progress.start), 2.0 * progress.noise):
+        limit = max(self._tolerance * abs(progress.start), 2.0 * progress.noise)
+        if fall > limit:
             return None
         return Finding(
             kind="not_learning",
@@ -100,7 +100,7 @@ class NotLearning:
             step=frame.step,
             epoch=frame.epoch,
             value=fall,
-            limit=self._tolerance * abs(progress.start),
+            limit=limit,
             unit="loss",
             message=f"the loss is {progress.recent:.3g} after {progress.steps} steps, "
             f"{progress.start:.3g} at the start",

@@ -14,7 +14,7 @@ from typing import Any, Final
 __all__ = ["LossProgress"]
 
 _MOST_BLOCKS: Final = 400
-"""When there are more, neighbours are merged: memory stays bounded over any run."""
+"""When there are more, every other one is forgotten: memory stays bounded over any run."""
 
 
 @dataclass
@@ -38,6 +38,7 @@ class LossProgress:
         self._block: list[float] = []
         self._levels: list[float] = []
         self._spreads: list[float] = []
+        self._best = math.nan
         self.steps = 0
 
     def update(self, loss: float | None) -> None:
@@ -51,6 +52,7 @@ class LossProgress:
         level = median(self._block)
         self._spreads.append(median(abs(x - level) for x in self._block))
         self._levels.append(level)
+        self._best = level if math.isnan(self._best) else min(self._best, level)
         self._block.clear()
         if len(self._levels) > _MOST_BLOCKS:
             del self._levels[1:-1:2], self._spreads[1:-1:2]
@@ -63,7 +65,7 @@ class LossProgress:
     @property
     def best(self) -> float:
         """Lowest level; NaN before the first block is complete."""
-        return min(self._levels, default=math.nan)
+        return self._best
 
     @property
     def recent(self) -> float:
@@ -103,6 +105,7 @@ class LossProgress:
             "block": list(self._block),
             "levels": list(self._levels),
             "spreads": list(self._spreads),
+            "best": self._best,
             "steps": self.steps,
         }
 
@@ -110,3 +113,4 @@ class LossProgress:
         """Go on from `state_dict`."""
         self._block, self._levels = list(state["block"]), list(state["levels"])
         self._spreads, self.steps = list(state["spreads"]), state["steps"]
+        self._best = state["best"]

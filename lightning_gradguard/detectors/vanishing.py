@@ -10,11 +10,12 @@ from typing import Any, Final
 import numpy as np
 
 from lightning_gradguard.detectors.depth import DepthProfile, depth_profile
+from lightning_gradguard.detectors.over_time import decades_over_time
 from lightning_gradguard.detectors.progress import LossProgress
 from lightning_gradguard.findings import Finding, Severity
 from lightning_gradguard.frame import Frame, Vector
 
-__all__ = ["Vanishing", "decades_over_time"]
+__all__ = ["Vanishing"]
 
 _DEPTH_ADVICE: Final = (
     "batch or layer normalisation, skip connections together with it, or ReLU with He "
@@ -88,6 +89,9 @@ class Vanishing:
             if not value > 0.0:
                 msg = f"`{name}` must be positive, got {value!r}."
                 raise ValueError(msg)
+        if stall_blocks < 1:
+            msg = f"`stall_blocks` must be at least 1, got {stall_blocks!r}."
+            raise ValueError(msg)
         self.patience_steps_by_kind = {"vanishing": patience_steps}
         self._limit, self._mild_limit = limit_decades, min(mild_decades, limit_decades)
         self._time_limit = time_limit_decades
@@ -113,7 +117,7 @@ class Vanishing:
         if profile is None or not frame.stepped or not math.isfinite(profile.near_loss):
             return None
         drop = profile.near_loss - profile.decades
-        limit = self._mild_limit if self._progress.never_moved() else self._limit
+        limit = self._mild_limit if self._is_stuck(profile) else self._limit
         count = self._first_layers_below(profile, drop, limit)
         if count == 0:
             return None
@@ -131,11 +135,16 @@ class Vanishing:
             advice=_DEPTH_ADVICE,
         )
 
+    def _is_stuck(self, profile: DepthProfile) -> bool:
+        """Whether the loss never moved although the last layer does, so not for a small rate."""
+        moves = bool(profile.update_ratio[-1] > self._max_update_ratio)
+        return moves and self._progress.never_moved()
+
     def _first_layers_below(self, profile: DepthProfile, drop: Vector, limit: float) -> int:
         """Count layers, from the input on, whose gradient is too small and which stand still."""
         still = ~(profile.update_ratio > self._max_update_ratio)
         below = (drop >= limit) & still
-        return int(np.argmin(below)) if not below.all() else len(below)
+        return int(np.argmin(below))  # never all of them: half of those near the loss are above
 
     def _learn_time(self, frame: Frame) -> None:
         for layer, profile in frame.time_profiles.items():
@@ -181,30 +190,6 @@ class Vanishing:
         self._drops = {
             name: deque(drops, maxlen=_SAMPLES) for name, drops in state["drops"].items()
         }
-
-
-def decades_over_time(profile: Vector) -> float:
-    """Return how many factors of ten the gradient loses from the late to the early time steps.
-
-    Args:
-        profile: Gradient norm per time step, first time step first.
-
-    Returns:
-        Median of the last quarter over median of the first, as log10; negative when the early
-        steps get more. NaN for fewer than eight time steps, or when the last quarter is zero.
-
-    Example:
-        >>> round(decades_over_time(np.logspace(-9, 0, 10)), 1)
-        8.0
-    """
-    quarter = len(profile) // 4
-    if quarter < 2 or not np.all(np.isfinite(profile)):
-        return math.nan
-    early, late = float(np.median(profile[:quarter])), float(np.median(profile[-quarter:]))
-    if late == 0.0:
-        return math.nan
-    tiny = 1e-300
-    return math.log10(late / max(early, tiny))
 
 
 def _depth_message(profile: DepthProfile, drop: float) -> str:

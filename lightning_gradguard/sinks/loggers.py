@@ -5,7 +5,6 @@ In: observations. Out: one `log_metrics` call per logged step: CSV, W&B, MLflow 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
 from lightning_gradguard.events import Event, Observation
@@ -18,7 +17,7 @@ __all__ = ["LoggerSink", "MetricsLogger"]
 class MetricsLogger(Protocol):
     """The part of Lightning's logger interface that is used."""
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Record numbers at a step."""
         ...
 

@@ -64,6 +64,7 @@ def found(detector, frames):
         (vanishing, "vanishing"),
         (vanishing, "forgetting"),
         (exploding, "exploding"),
+        (exploding, "echoing"),
         (not_learning, "stuck"),
     ],
 )

@@ -18,15 +18,17 @@ from lightning_gradguard.detectors import (
     default_detectors,
 )
 from lightning_gradguard.detectors.depth import depth_profile
-from lightning_gradguard.detectors.vanishing import decades_over_time
+from lightning_gradguard.detectors.over_time import decades_over_time
 from lightning_gradguard.findings import Severity
 from lightning_gradguard.inspector import Inspector
-from tests.strategies import make_frame, said_by, stream
+from tests.strategies import make_frame, said_by, stream, through_json
 
 LAYERS = 8
 EVEN = np.ones(LAYERS)
 FADING = np.array([1e-6, 1e-5, 1e-4, 1.0, 1.0, 1.0, 1.0, 1.0])
 GROWING = 1.0 / FADING
+MILD = np.array([1e-2, 1e-1, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+ONLY_THE_LAST_MOVES = np.append(np.full(LAYERS - 1, 1e-9), 1e-2)
 
 
 def alarms(frames):
@@ -258,13 +260,20 @@ def test_depth_that_cannot_be_judged_is_not(changes) -> None:
 
 
 def test_a_milder_drop_counts_while_the_loss_has_never_moved() -> None:
-    mild = 10.0 ** np.array([-2.0, -1.0, 0, 0, 0, 0, 0, 0])
     detector = vanishing(mild_decades=1.5)
-    still = said_by(detector, stream(60, lambda s: fading(s, gradients=mild, loss=2.0)))
+    still = said_by(
+        detector,
+        stream(60, lambda s: fading(s, gradients=MILD, update_ratio=ONLY_THE_LAST_MOVES, loss=2.0)),
+    )
     assert still
     assert (still[0].limit, still[0].layers) == (1.5, ("l0",))
     detector = vanishing(mild_decades=1.5)
-    moving = stream(60, lambda s: fading(s, gradients=mild, loss=falling(s)))
+    resting = stream(60, lambda s: fading(s, gradients=MILD, update_ratio=1e-9, loss=2.0))
+    assert said_by(detector, resting) == []  # a rate that is still warming up
+    detector = vanishing(mild_decades=1.5)
+    moving = stream(
+        60, lambda s: fading(s, gradients=MILD, update_ratio=ONLY_THE_LAST_MOVES, loss=falling(s))
+    )
     assert said_by(detector, moving) == []
 
 
@@ -659,3 +668,71 @@ def test_default_detectors_are_fresh_and_keep_the_protocol() -> None:
     assert all(isinstance(detector, Detector) for detector in first)
     assert {type(d) for d in first} >= {NonFinite, Exploding, Vanishing, NotLearning, Diverging}
     assert not {id(d) for d in first} & {id(d) for d in second}
+
+
+def swelling(step):
+    return make_frame(step, EVEN, update_ratio=5.0 if step >= 10 else 1e-3)
+
+
+INTERRUPTED = {
+    "nonfinite": (NonFinite, lambda s: make_frame(s, 1e3**s * EVEN, bad=[0] if s == 3 else []), 5),
+    "exploding by update": (exploding, swelling, 14),
+    "exploding by growth": (exploding, lambda s: rising(s, until=30), 36),
+    "vanishing over depth": (vanishing, fading, 8),
+    "vanishing mildly": (
+        lambda: vanishing(mild_decades=1.0),
+        lambda s: make_frame(s, MILD, update_ratio=ONLY_THE_LAST_MOVES),
+        60,
+    ),
+    "vanishing over time": (vanishing, forgetting, 90),
+    "not learning": (not_learning, stuck, 90),
+    "a plateau from the start": (
+        lambda: not_learning(stall_steps=50),
+        lambda s: stuck(s, update_ratio=1e-3),
+        60,
+    ),
+    "diverging": (diverging, climbing, 50),
+}
+
+
+@pytest.mark.parametrize(("make", "frame_at", "steps"), INTERRUPTED.values(), ids=INTERRUPTED)
+def test_stopping_at_any_step_changes_nothing(make, frame_at, steps) -> None:
+    frames = stream(steps, frame_at)
+    expected = [f.to_dict() for f in said_by(make(), frames)]
+    for stop in range(steps + 1):
+        first = make()
+        said = said_by(first, frames[:stop])
+        said += said_by(through_json(first, make()), frames[stop:])
+        assert repr([f.to_dict() for f in said]) == repr(expected), f"stopped at {stop}"
+    assert expected
+
+
+def test_a_plateau_after_progress_is_no_fault() -> None:
+    frames = stream(
+        600,
+        lambda s: make_frame(
+            s,
+            [10 ** (-s / 50)] * 4,
+            update_ratio=1e-3 * 10 ** (-s / 50),
+            loss=0.3 + 2 * math.exp(-s / 20),
+        ),
+    )
+    assert said_by(NotLearning(), frames) == []
+
+
+def test_weights_that_start_at_zero_may_grow_by_momentum_and_warm_up() -> None:
+    velocity, weight, frames = 0.0, 0.0, []
+    for step in range(50):
+        velocity = 0.9 * velocity + 1.0
+        update = 1e-5 * (step + 1) * velocity
+        ratio = update / weight if weight else 0.0
+        frames.append(
+            make_frame(step, weights=(1, 1, weight, 1), update_ratio=(1e-3, 1e-3, ratio, 1e-3))
+        )
+        weight += update
+    assert said_by(Exploding(), frames) == []
+
+
+def test_a_value_violates_its_limit_even_if_only_the_loss_is_broken() -> None:
+    (finding,) = NonFinite().update(make_frame(loss=math.nan))
+    assert finding.value > finding.limit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -64,18 +65,31 @@ def test_hooks_of_others_stay() -> None:
     assert hooks_of(model) == 1
 
 
-def test_compiled_submodule_and_what_is_inside_get_no_hook() -> None:
+def test_only_the_wrapper_of_a_compiled_submodule_gets_a_hook() -> None:
     model = nn.Sequential(nn.Linear(2, 2), compiled(nn.Sequential(nn.Linear(2, 2))))
-    CallOrder(model)
-    assert [len(module._forward_pre_hooks) for module in model.modules()] == [1, 1, 0, 0, 0]
+    order = CallOrder(model)
+    assert [len(module._forward_pre_hooks) for module in model.modules()] == [1, 1, 1, 0, 0]
+    assert order.compiled == ["1"]
 
 
-def test_compiled_whole_model_gets_no_hook() -> None:
-    wrapped, in_place = compiled(Backwards()), Backwards()
+def test_a_module_compiled_in_place_gets_no_hook() -> None:
+    in_place = Backwards()
     in_place.compile(backend="eager")
-    CallOrder(wrapped)
     CallOrder(in_place)
-    assert hooks_of(wrapped) == hooks_of(in_place) == 0
+    assert hooks_of(in_place) == 0
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_watching_the_order_compiles_nothing_anew() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), compiled(nn.Sequential(nn.Linear(2, 2))))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    order = CallOrder(model)
+    model(torch.ones(1, 2))
+    order.remove()
+    model(torch.ones(1, 2))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert order.calls == {"(root)": 0, "0": 1, "1": 2}
 
 
 def test_a_name_that_only_starts_like_a_compiled_one_keeps_its_hook() -> None:

@@ -103,7 +103,7 @@ def test_sharded_parameters_are_refused_by_name(tmp_path):
         probe = Probe(model)
         for parameter in model.parameters():
             parameter.grad = torch.zeros_like(parameter)
-        with pytest.raises(ShardedGradientError, match="sharded parameter '2.weight'. Use DDP"):
+        with pytest.raises(ShardedGradientError, match=r"sharded parameter '2\.weight'\. Use DDP"):
             probe.read(step=0)
     finally:
         torch.distributed.destroy_process_group()

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lightning_gradguard.order import CallOrder
-from lightning_gradguard.scope import ROOT, Scope, clean_name
+from lightning_gradguard.scope import ROOT, Scope, clean_name, unwrap
 
 
 class Tied(nn.Module):
@@ -86,10 +86,9 @@ def test_a_glob_may_wait_for_a_lazy_parameter() -> None:
     ("name", "cleaned"),
     [
         ("_orig_mod.encoder.weight", "encoder.weight"),
-        ("module.module.encoder.weight", "encoder.weight"),
+        ("module.encoder.weight", "module.encoder.weight"),  # somebody's own attribute
         ("a._checkpoint_wrapped_module.b", "a.b"),
         ("_fsdp_wrapped_module.a._fsdp_wrapped_module.b", "a.b"),
-        ("module._orig_mod.0.weight", "0.weight"),
         ("encoder.module.weight", "encoder.module.weight"),
         ("not_orig_mod.weight", "not_orig_mod.weight"),
         ("a._orig_mod", "a"),
@@ -98,6 +97,22 @@ def test_a_glob_may_wait_for_a_lazy_parameter() -> None:
 )
 def test_wrappers_leave_no_trace_in_a_name(name, cleaned) -> None:
     assert clean_name(name) == cleaned
+
+
+def test_a_data_parallel_wrapper_leaves_no_trace_in_a_name() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    assert unwrap(nn.DataParallel(model)) is unwrap(model) is model
+
+
+def test_what_is_compiled_in_place_comes_after_what_is_registered_before_it() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2)), nn.Linear(2, 2))
+    calls = {"(root)": 0, "0": 1, "2": 2}
+    ordered = Scope.of(model).in_depth_order(model.parameters(), calls)
+    assert [tensor.name for tensor in ordered if "weight" in tensor.name] == [
+        "0.weight",
+        "1.0.weight",
+        "2.weight",
+    ]
 
 
 def test_compiled_model_has_the_names_of_the_plain_one() -> None:

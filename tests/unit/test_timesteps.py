@@ -174,3 +174,9 @@ def test_what_was_taken_is_not_given_again() -> None:
     layer(torch.randn(TIME, BATCH, WIDTH))[0].sum().backward()
     assert time_steps.take()
     assert time_steps.take() == {}
+
+
+def test_a_frozen_recurrent_layer_stays_frozen() -> None:
+    layer = nn.GRU(2, 3).requires_grad_(requires_grad=False)
+    TimeSteps(layer).arm()
+    assert not layer(torch.ones(4, 1, 2))[0].requires_grad
