@@ -103,7 +103,7 @@ def frames_of(name: str) -> tuple[Frame, ...]:
 
 def depth_response() -> Figure:
     """Gradient lost over depth at initialisation, for four networks."""
-    figure, axes = plt.subplots(figsize=(6.4, 4.0))
+    figure, axes = _canvas(height=4.0)
     labels = {
         ("sigmoid", "default"): "sigmoid, PyTorch's default",
         ("tanh", "xavier"): "tanh, Xavier",
@@ -127,7 +127,7 @@ def depth_response() -> Figure:
 
 def profiles() -> Figure:
     """Gradient over weight against depth, for a failing run and its cured twin, twice."""
-    figure, panels = plt.subplots(1, 2, figsize=(9.0, 3.8))
+    figure, panels = _canvas(2)
     pairs = (
         ("20 convolution layers", "plain20-no-norm", "resnet20"),
         ("10 sigmoid layers", "sigmoid10", "sigmoid10-norm"),
@@ -144,7 +144,7 @@ def profiles() -> Figure:
 
 def explode_then_vanish() -> Figure:
     """Two runs whose gradients explode at the first step and are too small afterwards."""
-    figure, panels = plt.subplots(1, 2, figsize=(9.0, 3.8))
+    figure, panels = _canvas(2, height=3.4)
     chosen = {"plain56": (0, 1, 5, 79), "tanh20-large": (0, 1, 5, 109)}
     titles = {
         "plain56": "plain56: batch norm without skips",
@@ -168,7 +168,7 @@ def explode_then_vanish() -> Figure:
 
 def time_steps() -> Figure:
     """Gradient of a recurrent layer's input at each time step, before and after training."""
-    figure, panels = plt.subplots(1, 2, figsize=(9.0, 3.8), sharey=True)
+    figure, panels = _canvas(2, sharey=True)
     styles = {"adding-rnn": SICK, "adding-gru": WELL, "adding-lstm": STYLES[3]}
     labels = {"adding-rnn": "tanh RNN", "adding-gru": "GRU", "adding-lstm": "LSTM, open gates"}
     for name, style in styles.items():
@@ -187,7 +187,7 @@ def time_steps() -> Figure:
 
 def activations() -> Figure:
     """Slopes of four activation functions."""
-    figure, axes = plt.subplots(figsize=(6.4, 3.4))
+    figure, axes = _canvas(height=3.4)
     z = torch.linspace(-6.0, 6.0, 481)
     functions: tuple[tuple[str, Callable[[torch.Tensor], torch.Tensor]], ...] = (
         ("sigmoid", torch.sigmoid),
@@ -225,6 +225,15 @@ def terminal() -> str:
     svg = recording.export_svg(title="plain20-no-norm under GradientMonitor", unique_id="gradguard")
     # Pages show images without fetching fonts for them: leave that to the reader's monospace.
     return re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
+
+
+def _canvas(columns: int = 1, *, height: float = 3.8, **options: Any) -> tuple[Figure, Any]:  # noqa: ANN401
+    """Return a figure, and its axes side by side."""
+    figure: Figure
+    figure, axes = plt.subplots(
+        1, columns, figsize=(6.4 if columns == 1 else 9.0, height), **options
+    )
+    return figure, axes
 
 
 def _weight_ratios(frame: Frame) -> np.ndarray:
@@ -276,7 +285,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with plt.rc_context(style):
                 figure = FIGURES[name]()
                 figure.tight_layout()
-                figure.savefig(options.output / f"{name}.png", dpi=100)
+                figure.savefig(
+                    options.output / f"{name}.png", dpi=100, pil_kwargs={"optimize": True}
+                )
         print(f"{name}: done", flush=True)
     return 0
 

@@ -110,8 +110,8 @@ def _page(
         f"- Not as expected: {unexpected}",
         "",
         f"Values are given per seed, in the order {order}; once where all agree.",
-        "*Layers* and *since step* are those of the first alarm. *Score* is the accuracy on held-out",
-        "data; for the adding problem and the ReLU RNN, the share of errors below 0.1.",
+        "*Layers* and *since step* are those of the first alarm. *Score* is the accuracy on",
+        "held-out data; for the adding problem and the ReLU RNN, the share of errors below 0.1.",
         "",
     ]
     for group, title in GROUPS.items():

@@ -46,7 +46,7 @@ class Layout:
         size: For each column, the number of entries of the parameter.
         stored: For each column, the number of entries its gradient stores; fewer than
             ``size`` when it is sparse.
-        is_weight: For each column, whether the parameter has two or more dimensions.
+        is_weight: For each column, whether the parameter is a weight matrix or kernel.
     """
 
     layers: tuple[str, ...]

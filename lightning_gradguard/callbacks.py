@@ -6,13 +6,14 @@ measured or decided here, and nothing of Lightning is known elsewhere.
 
 from __future__ import annotations
 
-import os
+import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import torch
 
+from lightning_gradguard import options, trainers
 from lightning_gradguard.assemble import StepContext
 from lightning_gradguard.detectors import Detector
 from lightning_gradguard.episodes import Episode
@@ -25,7 +26,7 @@ from lightning_gradguard.report.summary import Summary, summarise
 from lightning_gradguard.roots import callback_base
 from lightning_gradguard.scope import GroupBy
 from lightning_gradguard.session import OnError, Session
-from lightning_gradguard.sinks import ConsoleSink, LoggerSink, Sink, TensorBoardSink
+from lightning_gradguard.sinks import Sink
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback as CallbackBase
@@ -36,6 +37,23 @@ else:
 
 __all__ = ["GradientMonitor"]
 
+P = ParamSpec("P")
+
+
+def _guarded(
+    hook: Callable[Concatenate[GradientMonitor, P], None],
+) -> Callable[Concatenate[GradientMonitor, P], None]:
+    """Keep whatever goes wrong in a hook out of training."""
+
+    @functools.wraps(hook)
+    def guarded(self: GradientMonitor, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            hook(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - whatever it is, training goes on
+            self._give_up(error)
+
+    return guarded
+
 
 class GradientMonitor(CallbackBase):
     """Tell which layer's gradients vanish, explode or break; look, and never touch.
@@ -44,22 +62,25 @@ class GradientMonitor(CallbackBase):
     without it. A fault of the monitor itself is warned of once, and training goes on.
 
     Args:
-        include: Globs of layers or parameters to watch, such as ``["encoder.*"]``; empty
-            means all.
+        include: Globs of layers or parameters to watch, such as ``["encoder.*"]``; None means
+            all.
         exclude: Globs of layers or parameters to leave out.
         ignore: Kinds not to report, or ``"kind:glob"`` for some layers only, such as
             ``["vanishing:embed*"]``.
         on_finding: Called with each `Finding` when a fault begins, gets worse or ends.
         every_n_steps: Look at one optimizer step in so many; ``>= 1``.
         group_by: Whether a row is a ``"module"`` or a single ``"parameter"``.
-        detectors: What to look for; None takes the default ones.
+        detectors: What to look for; None takes the default ones. Each training and each
+            optimizer gets copies, so that none learns from another.
         sinks: Where findings and numbers go; None is the console and the trainer's loggers,
             an empty list is nowhere.
         on_error: ``"raise"`` lets a fault of the monitor itself end the run, for debugging.
-        name: Tells several monitors of one trainer apart.
+        name: Tells several monitors of one trainer apart in a checkpoint. They log under the
+            same keys, so give all but one ``sinks`` of their own.
 
     Raises:
         ValueError: An argument has a wrong value; globs are checked when training starts.
+        TypeError: An argument is of a kind that cannot work.
 
     Cost:
         See `Probe`. Set the environment variable ``GRADGUARD_DISABLE=1`` to switch off.
@@ -79,9 +100,9 @@ class GradientMonitor(CallbackBase):
     def __init__(
         self,
         *,
-        include: Sequence[str] | str = (),
-        exclude: Sequence[str] | str = (),
-        ignore: Sequence[str] | str = (),
+        include: Sequence[str] | str | None = None,
+        exclude: Sequence[str] | str | None = None,
+        ignore: Sequence[str] | str | None = None,
         on_finding: Callable[[Finding], object] | None = None,
         every_n_steps: int = 1,
         group_by: GroupBy = "module",
@@ -91,23 +112,29 @@ class GradientMonitor(CallbackBase):
         name: str = "gradguard",
     ) -> None:
         super().__init__()
-        _check_choice("group_by", group_by, ("module", "parameter"))
-        _check_choice("on_error", on_error, ("warn", "raise"))
-        if every_n_steps < 1 or every_n_steps != int(every_n_steps):
-            msg = f"`every_n_steps` must be a whole number of at least 1, got {every_n_steps!r}."
-            raise ValueError(msg)
-        self._include, self._exclude = _as_tuple(include), _as_tuple(exclude)
+        options.check_choice("group_by", group_by, ("module", "parameter"))
+        options.check_choice("on_error", on_error, ("warn", "raise"))
+        options.check_count("every_n_steps", every_n_steps)
+        options.check_parts("detectors", detectors, method="update")
+        options.check_parts("sinks", sinks, method="emit")
+        options.check_callable("on_finding", on_finding)
+        self._include, self._exclude = options.as_globs(include), options.as_globs(exclude)
+        self._ignore = options.as_globs(ignore)
         self._group_by: GroupBy = group_by
         self._every_n_steps = every_n_steps
         self._on_error: OnError = on_error
-        self._on_finding = on_finding
-        self._sinks = None if sinks is None else list(sinks)
+        self._on_finding, self._detectors, self._sinks = on_finding, detectors, sinks
         self._name = name
-        self._detectors, self._ignore = detectors, _as_tuple(ignore)
-        self._inspector = Inspector(detectors, ignore=self._ignore)
+        self._handles: dict[int, RemovableHandle] = {}
+        self._model_id = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._inspector = Inspector(self._detectors, ignore=self._ignore, on_error=self._on_error)
         self._session: Session | None = None
-        self._handles: list[RemovableHandle] = []
         self._state: Mapping[str, Any] = {}
+        self._last_frame: Frame | None = None
+        self._summary = summarise((), observed_steps=0, steps=0)
 
     # What people ask.
 
@@ -129,13 +156,11 @@ class GradientMonitor(CallbackBase):
     @property
     def last_frame(self) -> Frame | None:
         """The latest optimizer step that was looked at, or None before the first."""
-        return None if self._session is None else self._session.last_frame
+        return self._last_frame if self._session is None else self._session.last_frame
 
     def summary(self) -> Summary:
         """Return how the run stands or ended; ``str()`` of it is what the console shows."""
-        if self._session is None:
-            return summarise(self.findings, observed_steps=0, steps=0)
-        return self._session.summary()
+        return self._summary if self._session is None else self._session.summary()
 
     def explain(self, finding: Finding) -> str:
         """Return what a finding means, why it happens and what helps, in a few lines."""
@@ -145,82 +170,67 @@ class GradientMonitor(CallbackBase):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Forget an earlier fit, unless this one continues it; a checkpoint loads later."""
-        if stage == "fit" and trainer.global_step == 0:
-            self._inspector = Inspector(self._detectors, ignore=self._ignore)
-            self._session, self._state = None, {}
+        if stage == "fit" and (trainer.global_step == 0 or self._model_id != id(pl_module)):
+            self._forget()
+            self._model_id = id(pl_module)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the model and attach to the optimizers."""
-        state = self.state_dict()
+        """Look at the model, attach to the optimizers, and take up an earlier state."""
         self._detach()
-        self._session = None
-        if os.environ.get("GRADGUARD_DISABLE", "0") not in {"", "0"} or not _is_supported(trainer):
+        reason = trainers.reason_not_to_watch(trainer)
+        if reason is not None:
+            self._summary = summarise((), observed_steps=0, steps=0, stopped=reason)
             return
-        probe = Probe(
-            pl_module, include=self._include, exclude=self._exclude, group_by=self._group_by
-        )
-        if not (probe.scope.tensors or probe.scope.lazy):
-            probe.remove_hooks()
-            warnings.warn(
-                "gradguard needs a model with trainable parameters, got one with none: "
-                "nothing will be watched.",
-                stacklevel=2,
-            )
-            return
-        self._session = Session(
-            probe,
-            self._inspector,
-            sinks=self._make_sinks(trainer) if trainer.is_global_zero else (),
-            on_finding=self._on_finding if trainer.is_global_zero else None,
-            every_n_steps=self._every_n_steps,
-            log_every_n_steps=_log_every_n_steps(trainer),
-            on_error=self._on_error,
-        )
-        if state:
-            self._session.load_state_dict(state)
-        for index, optimizer in enumerate(trainer.optimizers):
-            self._handles.append(optimizer.register_step_post_hook(self._post_hook(index)))
+        probe = self._make_probe(pl_module)
+        if probe is not None:
+            self._start(trainer, probe)
 
+    @_guarded
     def on_train_batch_start(self, *_: object) -> None:
         """Get ready for the forward pass."""
         if self._session is not None:
             self._session.start_batch()
 
+    @_guarded
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor
     ) -> None:
         """Note the loss."""
         if self._session is not None:
-            self._session.add_loss(loss, _loss_scale(trainer, loss.device))
+            self._session.add_loss(loss, trainers.loss_scale(trainer, loss.device))
 
+    @_guarded
     @torch.no_grad()
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Look at gradients that are complete, averaged over ranks and not clipped yet."""
-        index = _index_of(optimizer, trainer.optimizers)
+        index = trainers.index_of(optimizer, trainer)
         if self._session is None or index is None:
             return
+        self._attach(optimizer, index)
         context = StepContext(
             step=self._session.steps.get(index, 0),
             epoch=trainer.current_epoch,
             batch_idx=trainer.fit_loop.batch_idx,
             optimizer_index=index,
-            learning_rates=tuple(_number(group["lr"]) for group in optimizer.param_groups),
+            learning_rates=trainers.learning_rates(optimizer),
         )
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._session.before_update(parameters, context, _gradient_scale(trainer, optimizer))
+        scale = trainers.gradient_scale(trainer, optimizer)
+        self._session.before_update(trainers.parameters_of(optimizer), context, scale)
 
+    @_guarded
     def on_train_batch_end(self, *_: object) -> None:
         """Finish the batch."""
         if self._session is not None:
             self._session.end_batch()
-            self._session.note_time()
 
+    @_guarded
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read what is pending and say how it went."""
         self._finish()
 
+    @_guarded
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
@@ -239,92 +249,104 @@ class GradientMonitor(CallbackBase):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from `state_dict`, now or when training starts."""
         self._state = state_dict
-        if self._session is not None and state_dict:
-            self._session.load_state_dict(state_dict)
+        if self._session is not None:
+            self._restore(self._session)
 
     # The rest.
 
-    def _post_hook(self, index: int) -> Callable[..., None]:
+    def _make_probe(self, pl_module: LightningModule) -> Probe | None:
+        """Return a probe; a glob that matches nothing is the one thing that may raise."""
+        try:
+            probe = Probe(
+                pl_module, include=self._include, exclude=self._exclude, group_by=self._group_by
+            )
+        except ValueError:
+            raise
+        except Exception as error:  # noqa: BLE001 - any module may be in a model
+            self._give_up(error)
+            return None
+        if probe.scope.tensors or probe.scope.lazy:
+            return probe
+        probe.remove_hooks()
+        reason = "gradguard needs a model with trainable parameters, got one with none"
+        warnings.warn(f"{reason}: nothing will be watched.", stacklevel=2)
+        self._summary = summarise((), observed_steps=0, steps=0, stopped=reason)
+        return None
+
+    @_guarded
+    def _start(self, trainer: Trainer, probe: Probe) -> None:
+        talks = trainer.is_global_zero
+        sinks = trainers.default_sinks(trainer) if self._sinks is None else self._sinks
+        session = Session(
+            probe,
+            self._inspector,
+            sinks=sinks if talks else (),
+            on_finding=self._on_finding if talks else None,
+            every_n_steps=self._every_n_steps,
+            log_every_n_steps=trainers.log_every_n_steps(trainer),
+            on_error=self._on_error,
+        )
+        self._restore(session)
+        self._session = session
+        for index, optimizer in enumerate(trainer.optimizers):
+            self._attach(optimizer, index)
+
+    def _restore(self, session: Session) -> None:
+        if not self._state:
+            return
+        try:
+            session.load_state_dict(self._state)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            warnings.warn(
+                f"gradguard cannot read the state in the checkpoint ({error!r}) and starts "
+                "afresh. Use the version and the detectors that it was saved with.",
+                stacklevel=2,
+            )
+            self._inspector = session.inspector = Inspector(
+                self._detectors, ignore=self._ignore, on_error=self._on_error
+            )
+
+    def _attach(self, optimizer: torch.optim.Optimizer, index: int) -> None:
+        """Be told of each step that the optimizer makes."""
+        if id(optimizer) in self._handles or self._session is None:
+            return
+        handle = trainers.hook_after_step(optimizer, self._after_step(index))
+        if handle is None:
+            self._session.miss_updates_of(index)
+        else:
+            self._handles[id(optimizer)] = handle
+
+    def _after_step(self, index: int) -> Callable[..., None]:
         def after_step(optimizer: torch.optim.Optimizer, *_: object) -> None:
             if self._session is not None:
-                self._session.after_update(optimizer, index)
+                self._session.after_update(trainers.parameters_of(optimizer), index)
 
         return after_step
 
     def _finish(self) -> None:
+        """Say how it went, and let go of the model."""
         self._detach()
-        if self._session is not None:
-            self._session.finish()
+        if self._session is None:
+            return
+        self._session.finish()
+        self._summary, self._last_frame = self._session.summary(), self._session.last_frame
+        self._state = self._session.state_dict()
+        self._session = None
 
     def _detach(self) -> None:
         while self._handles:
-            self._handles.pop().remove()
+            self._handles.popitem()[1].remove()
 
-    def _make_sinks(self, trainer: Trainer) -> list[Sink]:
-        if self._sinks is not None:
-            return self._sinks
-        every = _log_every_n_steps(trainer)
-        # Under `fast_dev_run` the loggers are dummies that take anything.
-        loggers = [] if getattr(trainer, "fast_dev_run", False) else trainer.loggers
-        return [ConsoleSink(), *(_sink_for(logger, every) for logger in loggers)]
-
-
-def _sink_for(logger: Any, every_n_steps: int) -> Sink:  # noqa: ANN401 - any logger
-    writer: Any = getattr(logger, "experiment", None)
-    if hasattr(writer, "add_histogram_raw") and hasattr(writer, "add_text"):
-        return TensorBoardSink(writer, every_n_steps=every_n_steps)
-    return LoggerSink(logger, every_n_steps=every_n_steps)
-
-
-def _log_every_n_steps(trainer: Trainer) -> int:
-    """Return the trainer's setting, which it gives itself at run time; 0 under ``barebones``."""
-    return int(getattr(trainer, "log_every_n_steps", 0))
-
-
-def _is_supported(trainer: Trainer) -> bool:
-    strategy = type(trainer.strategy).__name__
-    if "DeepSpeed" not in strategy and "FSDP" not in strategy:
-        return True
-    warnings.warn(
-        f"gradguard needs whole gradients on each rank, got {strategy}, which keeps only a part: "
-        "nothing will be watched. Use DDP or a single device.",
-        stacklevel=2,
-    )
-    return False
-
-
-def _gradient_scale(trainer: Trainer, optimizer: torch.optim.Optimizer) -> torch.Tensor | None:
-    """Return the factor that is still in the gradients: fused optimizers unscale in their step."""
-    if not getattr(optimizer, "_step_supports_amp_scaling", False):
-        return None
-    return _loss_scale(trainer, optimizer.param_groups[0]["params"][0].device)
-
-
-def _loss_scale(trainer: Trainer, device: torch.device) -> torch.Tensor | None:
-    scaler = getattr(trainer.precision_plugin, "scaler", None)
-    if scaler is None:
-        return None
-    # Scaling a one gives the factor without asking the device for it, as `get_scale` would.
-    scale: torch.Tensor = scaler.scale(torch.ones((), device=device))
-    return scale
-
-
-def _index_of(
-    optimizer: torch.optim.Optimizer, optimizers: Sequence[torch.optim.Optimizer]
-) -> int | None:
-    return next((i for i, other in enumerate(optimizers) if other is optimizer), None)
-
-
-def _number(value: float | torch.Tensor) -> float:
-    """Return a learning rate; one that lives in a tensor is left alone, since reading it waits."""
-    return float("nan") if isinstance(value, torch.Tensor) else float(value)
-
-
-def _as_tuple(globs: Sequence[str] | str) -> tuple[str, ...]:
-    return (globs,) if isinstance(globs, str) else tuple(globs)
-
-
-def _check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        msg = f"`{argument}` must be {' or '.join(map(repr, choices))}, got {value!r}."
-        raise ValueError(msg)
+    def _give_up(self, error: Exception) -> None:
+        """Stop watching; training goes on."""
+        if self._on_error == "raise":
+            raise error
+        if self._session is not None:
+            self._session.switch_off(error)
+            return
+        reason = f"{type(error).__name__}: {error}"
+        self._summary = summarise((), observed_steps=0, steps=0, stopped=reason)
+        warnings.warn(
+            f"gradguard cannot watch this training, which goes on without it. {reason}",
+            stacklevel=3,
+        )

@@ -22,12 +22,14 @@ class Observation:
 
     Attributes:
         frame: The step.
+        is_due: Whether this step is one that is written.
         severity: Worst severity among faults that go on, None when there is none.
         flagged_layers: Layers with an alarm that goes on.
         overhead_ms: Median time that the monitor itself takes per step, in milliseconds.
     """
 
     frame: Frame
+    is_due: bool = True
     severity: Severity | None = None
     flagged_layers: tuple[str, ...] = ()
     overhead_ms: float = float("nan")

@@ -34,7 +34,8 @@ class Frame:
         epoch: Epoch, from 0.
         batch_idx: Batch within the epoch, from 0.
         optimizer_index: Position of the optimizer, from 0.
-        loss: Loss of the step: the mean over accumulated batches, unscaled.
+        loss: Sum of what went into ``backward`` since the last look at any optimizer, unscaled:
+            under automatic optimisation the mean over accumulated batches.
         learning_rates: One per parameter group.
         layers: Names of the layers.
         grad_norm: L2 norm of the gradient, before any clipping; exact.
@@ -44,8 +45,9 @@ class Frame:
         num_nonfinite: Number of NaN and infinite entries; exact.
         param_norm: L2 norm of the parameters before the update; sampled.
         update_norm: L2 norm of the change that the update made; sampled.
-        weight_grad_norm: ``grad_norm`` of the weight matrices alone (tensors of two or more
-            dimensions); NaN for a layer without any, such as a norm layer.
+        weight_grad_norm: ``grad_norm`` of the weight matrices alone (tensors of two dimensions,
+            or with two dimensions larger than one); NaN for a layer without any, such as a norm
+            layer.
         weight_param_norm: ``param_norm`` of the weight matrices alone; sampled.
         weight_update_norm: ``update_norm`` of the weight matrices alone; sampled.
         global_grad_norm: L2 norm of all gradients as one vector, before any clipping.

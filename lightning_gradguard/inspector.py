@@ -7,11 +7,12 @@ Python without torch or Lightning, so that recorded frames can be judged again a
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from lightning_gradguard import schema
 from lightning_gradguard.detectors import Detector, default_detectors
@@ -34,9 +35,10 @@ class Inspector:
         detectors: What to look for; None takes `detectors.default_detectors`.
         ignore: Kinds not to report, or ``"kind:glob"`` to leave out layers of a kind.
         cooldown_steps: Optimizer steps without evidence after which an episode ends.
+        on_error: ``"warn"`` switches a failing detector off and goes on with the others.
 
     Attributes:
-        findings: One record per onset, escalation and end; the latest 1,000.
+        muted: Detectors that were switched off, one sentence each.
 
     Raises:
         ValueError: ``ignore`` names a kind that no detector here reports.
@@ -56,7 +58,10 @@ class Inspector:
         *,
         ignore: Sequence[str] = (),
         cooldown_steps: int = 50,
+        on_error: Literal["warn", "raise"] = "raise",
     ) -> None:
+        self.muted: list[str] = []
+        self._on_error = on_error
         self._originals = default_detectors() if detectors is None else list(detectors)
         self._copies: dict[int, list[Detector]] = {}
         patience = {name: n for d in self._originals for name, n in _patience(d).items()}
@@ -93,7 +98,7 @@ class Inspector:
             frame: Frames of one optimizer must come in the order of their steps.
         """
         detectors = self._detectors_of(frame.optimizer_index)
-        evidence = [f for detector in detectors for f in detector.update(frame)]
+        evidence = [f for detector in tuple(detectors) for f in self._judge(detector, frame)]
         kept = [left for f in evidence if (left := self._without_ignored(f)) is not None]
         new = self._episodes.update(
             kept,
@@ -105,9 +110,24 @@ class Inspector:
         self._findings.extend(new)
         return new
 
+    def _judge(self, detector: Detector, frame: Frame) -> Sequence[Finding]:
+        """Ask one detector; one that fails must not silence the others."""
+        try:
+            return detector.update(frame)
+        except Exception as error:
+            if self._on_error == "raise":
+                raise
+            self._copies[frame.optimizer_index].remove(detector)
+            name = type(detector).__name__
+            self.muted.append(
+                f"{name} was switched off at step {frame.step}: {type(error).__name__}: {error}"
+            )
+            warnings.warn(f"gradguard: {self.muted[-1]}", stacklevel=2)
+            return ()
+
     def _detectors_of(self, optimizer_index: int) -> list[Detector]:
         if optimizer_index not in self._copies:
-            self._copies[optimizer_index] = copy.deepcopy(self._originals)
+            self._copies[optimizer_index] = [_copy(detector) for detector in self._originals]
         return self._copies[optimizer_index]
 
     def _without_ignored(self, finding: Finding) -> Finding | None:
@@ -129,21 +149,23 @@ class Inspector:
             "episodes": self._episodes.state_dict(),
             "findings": [finding.to_dict() for finding in self._findings],
             "detectors": {
-                str(index): [_state(detector) for detector in detectors]
+                str(index): [
+                    {"type": type(detector).__name__, "state": _state(detector)}
+                    for detector in detectors
+                ]
                 for index, detectors in self._copies.items()
             },
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`, with the same detectors in the same order."""
+        """Go on from `state_dict`; a detector that it knows nothing of starts afresh."""
         self._episodes.load_state_dict(state["episodes"])
         self._findings = deque(map(Finding.from_dict, state["findings"]), maxlen=_MOST_FINDINGS)
         self._copies = {}
         for index, saved in state["detectors"].items():
-            for detector, its_state in zip(self._detectors_of(int(index)), saved, strict=False):
-                load = getattr(detector, "load_state_dict", None)
-                if load is not None:
-                    load(its_state)
+            left = list(saved)
+            for detector in self._detectors_of(int(index)):
+                _load(detector, left)
 
 
 def _ignore_rule(rule: str, kinds: Sequence[str]) -> tuple[str, str]:
@@ -158,6 +180,25 @@ def _patience(detector: Detector) -> Mapping[str, int]:
     """Return what a detector asks of `Episodes`: patience per kind, if anything."""
     patience: Mapping[str, int] = getattr(detector, "patience_steps_by_kind", {})
     return patience
+
+
+def _copy(detector: Detector) -> Detector:
+    """Return a copy, or the detector itself when it holds what cannot be copied."""
+    try:
+        return copy.deepcopy(detector)
+    except Exception:  # noqa: BLE001 - a detector may be anybody's code
+        return detector
+
+
+def _load(detector: Detector, left: list[dict[str, Any]]) -> None:
+    """Give a detector the first state of its type, and take that off the list."""
+    load = getattr(detector, "load_state_dict", None)
+    for saved in left:
+        if saved["type"] == type(detector).__name__:
+            left.remove(saved)
+            if load is not None:
+                load(saved["state"])
+            return
 
 
 def _state(detector: Detector) -> Any:  # noqa: ANN401 - a detector's state is its own affair

@@ -6,9 +6,10 @@ first call. The hooks look at nothing else and are removed as soon as the order 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from lightning_gradguard.scope import ROOT, clean_name
@@ -16,7 +17,7 @@ from lightning_gradguard.scope import ROOT, clean_name
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
-__all__ = ["CallOrder"]
+__all__ = ["CallOrder", "outermost_compiled", "uncompiled"]
 
 
 class CallOrder:
@@ -47,15 +48,12 @@ class CallOrder:
         self.calls: dict[str, int] = {}
         self.compiled: list[str] = []
         self._handles: list[RemovableHandle] = []
-        compiled: list[str] = []
-        for name, module in model.named_modules():
-            if any(name.startswith(f"{outer}.") or not outer for outer in compiled):
-                continue
-            if _is_compiled(module):
-                compiled.append(name)
-                self.compiled.append(clean_name(name) or ROOT)
-                if not hasattr(module, "_orig_mod"):
-                    continue  # compiled together with its hooks; a wrapper is called outside
+        for name, module in outermost_compiled(model):
+            self.compiled.append(clean_name(name) or ROOT)
+            if hasattr(module, "_orig_mod"):  # a wrapper is called outside what it compiles
+                hook = self._recorder(clean_name(name) or ROOT)
+                self._handles.append(module.register_forward_pre_hook(hook))
+        for name, module in uncompiled(model):
             hook = self._recorder(clean_name(name) or ROOT)
             self._handles.append(module.register_forward_pre_hook(hook))
 
@@ -72,7 +70,32 @@ class CallOrder:
             self._handles.pop().remove()
 
 
+def uncompiled(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield modules that run in Python, by name, which is where hooks can be placed."""
+    inside: list[str] = []
+    for name, module in model.named_modules():
+        if any(not outer or name.startswith(f"{outer}.") for outer in inside):
+            continue
+        if _is_compiled(module):
+            inside.append(name)
+        else:
+            yield name, module
+
+
+def outermost_compiled(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield compiled modules that are in no other, by name."""
+    inside: list[str] = []
+    for name, module in model.named_modules():
+        if any(not outer or name.startswith(f"{outer}.") for outer in inside):
+            continue
+        if _is_compiled(module):
+            inside.append(name)
+            yield name, module
+
+
 def _is_compiled(module: nn.Module) -> bool:
-    """Whether ``torch.compile`` or ``module.compile()`` was applied to this module."""
+    """Whether ``torch.compile``, ``module.compile()`` or TorchScript was applied to this module."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return True
     marks = ("_orig_mod", "_compiled_call_impl", "_compiler_ctx")
     return any(getattr(module, mark, None) is not None for mark in marks)

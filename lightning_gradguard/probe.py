@@ -104,8 +104,8 @@ class Probe:
         self._model = model
         self._include, self._exclude = tuple(include), tuple(exclude)
         self._group_by: GroupBy = group_by
-        self.scope = self._scan()
-        self.time_steps = TimeSteps(model)
+        self.scope = self._scan(check=True)
+        self.time_steps = TimeSteps(model, [tensor.parameter for tensor in self.scope.tensors])
         self._order = CallOrder(model)
         self._seen: dict[int, _Seen] = {}
         self._open: dict[int, _Step] = {}
@@ -260,24 +260,27 @@ class Probe:
         transfer = Transfer({**step.sums, **update_sums})
         self._arriving.append(_Arriving(step.context, step.layout, transfer, stepped))
 
-    def _scan(self) -> Scope:
+    def _scan(self, *, check: bool) -> Scope:
         return Scope.of(
             self._model,
             include=self._include,
             exclude=self._exclude,
             group_by=self._group_by,
+            check=check,
         )
 
     def _tensors_of(self, optimizer_index: int, parameters: list[nn.Parameter]) -> _Seen:
         """Return the optimizer's tensors, looking again when its parameters changed."""
-        wanted = frozenset(map(id, parameters))
+        # Frozen ones are left out here, too, so that one that thaws is noticed.
+        wanted = frozenset(id(parameter) for parameter in parameters if parameter.requires_grad)
         seen = self._seen.get(optimizer_index)
-        if seen is not None and seen.wanted == wanted and not self.scope.lazy:
+        if seen is not None and seen.wanted == wanted and not self.scope.is_outdated:
             return seen
         known = {id(tensor.parameter) for tensor in self.scope.tensors}
-        if self.scope.lazy or not wanted <= known:
-            self.scope = self._scan()
-        tensors = self.scope.in_depth_order(parameters, self._order.calls)
+        if self.scope.is_outdated or not wanted <= known:
+            self.scope = self._scan(check=False)
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        tensors = self.scope.in_depth_order(trained, self._order.calls)
         _refuse_unsupported(tensors)
         self._seen[optimizer_index] = _Seen(wanted, tensors, seen.received if seen else set())
         return self._seen[optimizer_index]
@@ -334,8 +337,13 @@ def _layout(
         row=np.array([place[tensor.layer] for tensor in tensors], dtype=np.intp),
         size=np.array([_real_size(tensor.parameter) for tensor in tensors], dtype=np.float64),
         stored=np.array([value.numel() for value in values], dtype=np.float64),
-        is_weight=np.array([tensor.parameter.dim() >= 2 for tensor in tensors]),
+        is_weight=np.array([_is_weight(tensor.parameter) for tensor in tensors]),
     )
+
+
+def _is_weight(parameter: nn.Parameter) -> bool:
+    """Whether a parameter mixes units: a scale per channel of shape (C, 1, 1) does not."""
+    return parameter.dim() == 2 or sum(size > 1 for size in parameter.shape) >= 2
 
 
 def _real_size(parameter: nn.Parameter) -> int:

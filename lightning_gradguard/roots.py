@@ -21,7 +21,16 @@ def callback_base() -> type[Any]:
     Raises:
         ModuleNotFoundError: Neither distribution is installed.
     """
-    bases = [import_module(root).Callback for root in _ROOTS if find_spec(root.partition(".")[0])]
+    bases, failures = [], []
+    for root in _ROOTS:
+        if find_spec(root.partition(".")[0]) is None:
+            continue
+        try:
+            bases.append(import_module(root).Callback)
+        except ImportError as error:  # a broken one matters only if there is no other
+            failures.append(error)
+    if failures and not bases:
+        raise failures[0]
     if not bases:
         msg = (
             "A Lightning callback needs `pytorch_lightning` or `lightning`, and neither is "

@@ -22,6 +22,8 @@ GroupBy = Literal["module", "parameter"]
 ROOT: Final = "(root)"
 """Layer name of parameters that the outermost module owns itself."""
 
+_PARAMETRIZATION: Final = ".parametrizations."
+
 _WRAPPERS: Final = re.compile(
     r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?:\.|$)"
 )
@@ -67,13 +69,12 @@ class Scope:
 
     Attributes:
         tensors: What is watched, in registration order.
-        lazy: Names of parameters that have no shape yet; scan again once they do.
-        places: For each layer, its rank in registration order.
-        parents: For each layer, the names of its enclosing modules, nearest first.
+        lazy: Parameters that had no shape yet, by name; scan again once one does.
+        places: For each module, its rank in registration order.
     """
 
     tensors: tuple[WatchedTensor, ...]
-    lazy: tuple[str, ...] = ()
+    lazy: Mapping[str, nn.Parameter] = field(default_factory=dict)
     places: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -84,6 +85,7 @@ class Scope:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         group_by: GroupBy = "module",
+        check: bool = True,
     ) -> Scope:
         """Find the trainable parameters of a model.
 
@@ -92,9 +94,11 @@ class Scope:
             include: Globs of layers or parameters to watch; empty means all.
             exclude: Globs of layers or parameters to leave out.
             group_by: Whether a row is a ``"module"`` or a single ``"parameter"``.
+            check: Whether globs that match nothing are an error; not when a model that is
+                already training is looked at again.
 
         Raises:
-            ValueError: A glob matches nothing, or nothing is left to watch.
+            ValueError: A glob matches no parameter, frozen ones included, or nothing is left.
 
         Example:
             >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
@@ -102,17 +106,17 @@ class Scope:
             ['0.weight', '0.bias']
         """
         names = _names_by_parameter(model)
-        lazy = tuple(n[0] for p, n in names.items() if isinstance(p, UninitializedParameter))
+        lazy = {n[0]: p for p, n in names.items() if isinstance(p, UninitializedParameter)}
         found = [
             WatchedTensor(n[0], n[0] if group_by == "parameter" else _owner(n[0]), p, tuple(n[1:]))
             for p, n in names.items()
             if not isinstance(p, UninitializedParameter)
         ]
-        for globs, argument in ((include, "include"), (exclude, "exclude")):
-            _check_globs(globs, argument, found, lazy)
+        if check and not lazy:
+            _check_globs(model, include=include, exclude=exclude)
         kept = [t for t in found if not include or _matches(t, include)]
         kept = [t for t in kept if not _matches(t, exclude)]
-        if found and not kept:
+        if check and found and not kept:
             msg = (
                 f"`include` and `exclude` must leave something to watch, got include={include!r} "
                 f"and exclude={exclude!r}, which leave none of {len(found)} parameters."
@@ -120,14 +124,19 @@ class Scope:
             raise ValueError(msg)
         return cls(tuple(kept), lazy, _places(model))
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether a lazy parameter has got its shape since."""
+        return any(not isinstance(p, UninitializedParameter) for p in self.lazy.values())
+
     def in_depth_order(
         self, wanted: Iterable[nn.Parameter], calls: Mapping[str, int]
     ) -> tuple[WatchedTensor, ...]:
         """Return the watched ones among some parameters, first-called layer first.
 
         A module that is used without being called takes the place of its nearest enclosing
-        module that was. Where only the whole model is left for that, it comes after the called
-        module registered before it; with no calls at all, registration order is what remains.
+        module that was, after what is called in there and registered before it; with no calls
+        at all, registration order is what remains.
 
         Args:
             wanted: Parameters, usually those of one optimizer.
@@ -142,14 +151,15 @@ class Scope:
         name = module
         while name not in calls and name != ROOT:
             name = _owner(name)
-        if name != ROOT or module == ROOT:
+        if name == module:
             return calls.get(name, -1), registered
+        inside = "" if name == ROOT else f"{name}."
         earlier = [
             (place, calls[other])
             for other, place in self.places.items()
-            if other in calls and other != ROOT and place < registered
+            if other in calls and other.startswith(inside) and place < registered
         ]
-        return max(earlier, default=(0, -1))[1], registered
+        return max(earlier, default=(0, calls.get(name, -1)))[1], registered
 
 
 def _names_by_parameter(model: nn.Module) -> dict[nn.Parameter, list[str]]:
@@ -169,7 +179,9 @@ def _places(model: nn.Module) -> dict[str, int]:
 
 
 def _owner(name: str) -> str:
-    """Return the enclosing module's name."""
+    """Return the enclosing module's name; a parametrization belongs to what it parametrizes."""
+    if _PARAMETRIZATION in f".{name}":
+        return f".{name}".partition(_PARAMETRIZATION)[0].removeprefix(".") or ROOT
     return name.rpartition(".")[0] or ROOT
 
 
@@ -178,15 +190,16 @@ def _matches(tensor: WatchedTensor, globs: Sequence[str]) -> bool:
     return any(fnmatchcase(name, glob) for name in names for glob in globs)
 
 
-def _check_globs(
-    globs: Sequence[str], argument: str, found: Sequence[WatchedTensor], lazy: Sequence[str]
-) -> None:
-    for glob in globs:
-        if any(_matches(tensor, [glob]) for tensor in found) or lazy:
-            continue
-        first = ", ".join(repr(tensor.name) for tensor in found[:3])
-        msg = (
-            f"No parameter matches {argument}={glob!r}. "
-            f"The model's first parameters are {first}{', …' if len(found) > 3 else ''}"
-        )
-        raise ValueError(msg)
+def _check_globs(model: nn.Module, **globs_by_argument: Sequence[str]) -> None:
+    names = [clean_name(name) for name, _ in model.named_parameters(remove_duplicate=False)]
+    for argument, globs in globs_by_argument.items():
+        for glob in globs:
+            if any(fnmatchcase(n, glob) or fnmatchcase(_owner(n), glob) for n in names):
+                continue
+            known = [clean_name(name) for name, _ in model.named_parameters()]
+            first = ", ".join(map(repr, known[:3])) + (", …" if len(known) > 3 else "")
+            msg = (
+                f"No parameter matches {argument}={glob!r}. "
+                f"The model's first parameters are {first}"
+            )
+            raise ValueError(msg)

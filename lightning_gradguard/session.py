@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any, Concatenate, Final, Literal, ParamSpec
 
-import torch
 from torch import Tensor, nn
 
 from lightning_gradguard.assemble import StepContext
@@ -33,6 +32,7 @@ P = ParamSpec("P")
 
 _TIME_STEPS_EVERY: Final = 10
 _TIMINGS: Final = 1000
+_TIMINGS_PER_MEDIAN: Final = 50
 
 
 def _watching(
@@ -66,7 +66,7 @@ class Session:
         sinks: Told of everything; empty on all ranks but zero.
         on_finding: Called with each new finding.
         every_n_steps: Look at one optimizer step in so many.
-        log_every_n_steps: Steps on which sinks write, which need a histogram; 0 is never.
+        log_every_n_steps: Spacing of the steps that sinks write; 0 is never.
         on_error: Whether a fault of the monitor itself is warned of or raised.
 
     Attributes:
@@ -100,6 +100,8 @@ class Session:
         self._observed = 0
         self._loss: Tensor | None = None
         self._announced: set[int] = set()
+        self._hookless: set[int] = set()
+        self._overhead_ms = float("nan")
         self._overheads: deque[float] = deque(maxlen=_TIMINGS)
         self._durations: deque[float] = deque(maxlen=_TIMINGS)
         self._last_time: float | None = None
@@ -119,7 +121,9 @@ class Session:
             loss: A scalar, as it goes into ``backward``.
             scale: What a gradient scaler multiplied it by, shape ``()``.
         """
-        value = loss.detach()
+        # A copy, since a captured graph writes its next loss to the same place.
+        value = loss.detach().clone() if loss.numel() == 1 else loss.detach().mean()
+        value = value.reshape(())
         value = value if scale is None else value / scale
         self._loss = value if self._loss is None else self._loss + value
 
@@ -156,41 +160,59 @@ class Session:
             parameters,
             context,
             loss=loss,
-            histogram=is_due(context.step, self._log_every_n_steps),
+            histogram=self._is_due(context.step),
             gradient_scale=gradient_scale,
         )
 
     @_watching
-    def after_update(self, optimizer: torch.optim.Optimizer, optimizer_index: int) -> None:
+    def after_update(self, parameters: Iterable[nn.Parameter], optimizer_index: int) -> None:
         """Look at what the step did.
 
         A step that `before_update` was not told of is looked at now: its gradients are those
         that were used, and the size of its update stays unknown.
+
+        Args:
+            parameters: Those of the optimizer that has stepped.
+            optimizer_index: Position of the optimizer.
         """
         if optimizer_index not in self._announced:
             context = StepContext(
                 step=self.steps.get(optimizer_index, 0), optimizer_index=optimizer_index
             )
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
             self._observe(parameters, context)
             self.probe.close_unseen_update(optimizer_index)
         else:
             self.probe.after_update(optimizer_index)
-        self._announced.discard(optimizer_index)
-        self.steps[optimizer_index] = self.steps.get(optimizer_index, 0) + 1
+        self._count_step(optimizer_index)
+
+    def miss_updates_of(self, optimizer_index: int) -> None:
+        """Take note of an optimizer that cannot tell when it has stepped."""
+        self._hookless.add(optimizer_index)
 
     @_watching
     def end_batch(self) -> None:
         """Finish a training batch."""
         self.probe.end_first_step()
+        for index in self._hookless & self._announced:
+            self.probe.close_unseen_update(index)
+            self._count_step(index)
+        self._note_time()
 
-    def note_time(self) -> None:
-        """Mark the end of a batch, for the cost that the summary reports."""
+    def _count_step(self, optimizer_index: int) -> None:
+        self._announced.discard(optimizer_index)
+        self.steps[optimizer_index] = self.steps.get(optimizer_index, 0) + 1
+
+    def _is_due(self, step: int) -> bool:
+        return is_due(step, self._log_every_n_steps, stride=self._every_n_steps)
+
+    def _note_time(self) -> None:
         now = time.perf_counter()
         if self._last_time is not None:
             self._durations.append(now - self._last_time)
             self._overheads.append(self.spent)
         self._last_time, self.spent = now, 0.0
+        if len(self._overheads) % _TIMINGS_PER_MEDIAN == 1:
+            self._overhead_ms = _median_ms(self._overheads)
 
     def finish(self) -> None:
         """Read what is pending, take away every hook and tell the sinks the summary."""
@@ -207,9 +229,8 @@ class Session:
 
     def summary(self) -> Summary:
         """Return how the run stands."""
-        unchecked = list(self._muted)
-        if self.failure is not None:
-            unchecked.insert(0, f"watching was switched off: {self.failure}")
+        unchecked = [*self._muted, *self.inspector.muted]
+        unchecked += [f"updates of optimizer {i}, which has no step hooks" for i in self._hookless]
         for layer, reason in self.probe.time_steps.unchecked.items():
             unchecked.append(f"time steps of {layer} ({reason})")
         unchecked += [
@@ -225,6 +246,7 @@ class Session:
             steps=sum(self.steps.values()),
             last_frame=self.last_frame,
             unchecked=unchecked,
+            stopped=self.failure,
             overhead_ms=_median_ms(self._overheads),
             step_ms=_median_ms(self._durations),
         )
@@ -248,7 +270,8 @@ class Session:
                     frame=frame,
                     severity=self.inspector.severity,
                     flagged_layers=self.inspector.flagged_layers,
-                    overhead_ms=_median_ms(self._overheads),
+                    is_due=self._is_due(frame.step),
+                    overhead_ms=self._overhead_ms,
                 )
             )
 

@@ -9,13 +9,14 @@ The user's batch is never marked as requiring gradients: the layer is handed a v
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from lightning_gradguard.devices import widest_dtype
+from lightning_gradguard.order import uncompiled
 from lightning_gradguard.scope import ROOT, clean_name
 
 if TYPE_CHECKING:
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
 
 __all__ = ["TimeSteps"]
 
+_SHORTEST: Final = 8
+"""Below this many time steps, a first and a last quarter mean nothing."""
+
 
 class TimeSteps:
     """Watch the inputs of recurrent layers while armed.
 
     Args:
         model: Looked through once for recurrent layers.
+        watched: Parameters in scope; a layer with none of them is left out. None means all.
 
     Attributes:
         unchecked: Layers that were seen but could not be profiled, with the reason.
@@ -41,18 +46,21 @@ class TimeSteps:
         >>> rnn = nn.RNN(1, 4, batch_first=True)
         >>> time_steps = TimeSteps(rnn)
         >>> time_steps.arm()
-        >>> rnn(torch.ones(2, 7, 1))[0][:, -1].sum().backward()
+        >>> rnn(torch.ones(2, 9, 1))[0][:, -1].sum().backward()
         >>> time_steps.take()["(root)"].shape
-        torch.Size([7])
+        torch.Size([9])
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, watched: Iterable[nn.Parameter] | None = None) -> None:
         self.unchecked: dict[str, str] = {}
         self._layers: dict[str, nn.RNNBase] = {}
-        for name, module in model.named_modules():
-            if isinstance(module, nn.RNNBase):
+        ids = None if watched is None else {id(parameter) for parameter in watched}
+        for name, module in uncompiled(model):
+            in_scope = ids is None or any(id(p) in ids for p in module.parameters())
+            if isinstance(module, nn.RNNBase) and in_scope:
                 self._add(clean_name(name) or ROOT, module)
         self._squares: dict[str, Tensor] = {}
+        self._called: set[str] = set()
         self._handles: list[RemovableHandle] = []
 
     def _add(self, name: str, layer: nn.RNNBase) -> None:
@@ -69,7 +77,12 @@ class TimeSteps:
     def arm(self) -> None:
         """Watch from the next forward pass on."""
         self.disarm()
+        self._called.clear()
         for name, layer in self._layers.items():
+            if layer._forward_hooks:  # noqa: SLF001 - torch has no other way to ask
+                # Somebody's hook sees the input and may not expect that it requires gradients.
+                self.unchecked[name] = "it has forward hooks of its own"
+                continue
             hook = self._watcher(name)
             handle = layer.register_forward_pre_hook(hook, with_kwargs=True)
             self._handles.append(handle)
@@ -94,6 +107,13 @@ class TimeSteps:
                 self.unchecked[name] = "packed sequence"
                 return None
             if not (_is_trained(layer, sequence) and sequence.is_floating_point()):
+                return None
+            if name in self._called:
+                self.unchecked[name] = "called several times in one batch"
+                return None
+            self._called.add(name)
+            if sequence.shape[_time_dim(layer, sequence)] < _SHORTEST:
+                self.unchecked[name] = f"fewer than {_SHORTEST} time steps"
                 return None
             watched = self._watched(sequence, name, time_dim=_time_dim(layer, sequence))
             if args:

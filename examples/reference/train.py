@@ -77,9 +77,7 @@ def train(run: Run, seed: int, log_dir: Path) -> Outcome:
     seed_everything(seed, verbose=False)
     training, held_out = run.data(seed)
     logger = TensorBoardLogger(log_dir, name=run.name, version=f"seed{seed}")
-    monitor = GradientMonitor(
-        sinks=[TensorBoardSink(logger.experiment, every_n_steps=10)], on_error="raise"
-    )
+    monitor = GradientMonitor(sinks=[TensorBoardSink(logger.experiment)], on_error="raise")
     trainer = Trainer(
         accelerator="cpu",
         max_steps=run.max_steps,

@@ -18,8 +18,8 @@ __all__ = ["Diverging"]
 class Diverging:
     """Find a loss that climbs above where it started, with weights on the run.
 
-    Reports ``diverging`` when the level of the latest twenty steps lies above the first level by
-    more than ``excess`` times that level while some layer moves by more than
+    Reports ``diverging`` when the median of the latest twenty losses lies above the highest of
+    the first twenty by more than ``excess`` times that, while some layer moves by more than
     ``min_update_ratio`` per step.
 
     Is silent while updates are of ordinary size: a harder task, a second term that is turned on
@@ -28,7 +28,7 @@ class Diverging:
     Costs one median per twenty steps.
 
     Args:
-        excess: Rise above the first level that counts, relative to it.
+        excess: Rise above the start that counts, relative to it.
         min_update_ratio: Relative update per step below which a rate is not to blame.
         patience_steps: Observed steps in a row before a finding is reported.
 
@@ -41,7 +41,7 @@ class Diverging:
     """
 
     def __init__(
-        self, *, excess: float = 0.5, min_update_ratio: float = 0.02, patience_steps: int = 10
+        self, *, excess: float = 0.5, min_update_ratio: float = 0.1, patience_steps: int = 10
     ) -> None:
         if not excess > 0.0:
             msg = f"`excess` must be positive, got {excess!r}."
@@ -57,9 +57,9 @@ class Diverging:
         ratios = frame.weight_update_ratio[np.isfinite(frame.weight_update_ratio)]
         if frame.has_nonfinite or ratios.size == 0 or math.isnan(progress.recent):
             return ()
-        rise = progress.recent - progress.start
-        limit = max(self._excess * abs(progress.start), 4.0 * progress.noise)
-        if rise <= limit or float(ratios.max()) < self._min_update_ratio:
+        start = progress.start_high
+        limit = start + max(self._excess * abs(start), 4.0 * progress.noise)
+        if progress.recent <= limit or float(ratios.max()) < self._min_update_ratio:
             return ()
         return [
             Finding(
@@ -68,9 +68,9 @@ class Diverging:
                 step=frame.step,
                 epoch=frame.epoch,
                 value=progress.recent,
-                limit=progress.start + limit,
+                limit=limit,
                 unit="loss",
-                message=f"the loss is about {progress.recent:.3g}, above {progress.start:.3g} "
+                message=f"the loss is about {progress.recent:.3g}, above the {start:.3g} "
                 "where it started",
                 advice="a lower learning rate, nearly always; else warm-up.",
             )

@@ -21,15 +21,14 @@ class Exploding:
     """Find gradients that are too large for the weights they change.
 
     Reports ``exploding`` when one update changes a layer's weights by more than
-    ``max_update_ratio`` of their size two observed steps in a row, or by a hundred times that
-    once; when gradient over weight is ``limit_decades`` larger at the first layers than near the
-    loss and the update moves them by a tenth of ``max_update_ratio``; when the same holds of a
-    recurrent layer and its first time steps against the last; or when the global norm stays
-    ``growth_decades`` above its own past.
+    ``max_update_ratio`` of their size two observed steps in a row, or once if it is a hundred
+    times that or the next loss is ten times the last; when gradient over weight is
+    ``limit_decades`` larger at the first layers than near the loss, or at the first time steps of
+    a recurrent layer than at the last; or when the global norm stays ``growth_decades`` above its
+    own past. The last three count only if an update is a tenth of ``max_update_ratio``.
 
     Is silent when clipping or a small rate keeps the applied update in bounds, however large
-    the gradient, about weights that start at zero, and about a single outlier, which is the
-    notice ``spike``.
+    the gradient, about weights that start at zero, and about a single outlier.
 
     Costs a few operations on vectors of one number per layer.
 
@@ -70,6 +69,8 @@ class Exploding:
         self._high_steps = 0
         self._large_updates: dict[str, int] = {}
         self._young: dict[str, int] = {}
+        self._last_large: dict[str, float] = {}
+        self._last_loss: float | None = None
 
     def update(self, frame: Frame) -> Sequence[Finding]:
         """Return at most one finding, the most direct evidence first."""
@@ -98,6 +99,10 @@ class Exploding:
             for layer, steps in self._large_updates.items()
             if steps >= 2 or large[layer] >= 100.0 * self._max_update_ratio
         ]
+        before, self._last_large = self._last_large, large
+        jumped = self._loss_jumped(frame)
+        if not lasting and before and jumped:
+            large, lasting = before, list(before)
         if not lasting:
             return None
         worst = max(lasting, key=large.__getitem__)
@@ -116,6 +121,13 @@ class Exploding:
                 "activation; over time, a recurrent matrix of spectral radius one."
             ),
         )
+
+    def _loss_jumped(self, frame: Frame) -> bool:
+        """Whether the loss is ten times that of the step before."""
+        before, self._last_loss = self._last_loss, frame.loss
+        if before is None or frame.loss is None:
+            return False
+        return frame.loss > 10.0 * abs(before)
 
     def _note_young_layers(self, frame: Frame) -> None:
         """Keep in mind which weights were zero a little while ago: any step is large for them."""
@@ -147,7 +159,7 @@ class Exploding:
             limit=self._limit,
             unit="decades",
             message=(
-                f"gradient over weight is 1e{early:.1f} times that near the loss, and an update "
+                f"gradient over weight is 10^{early:.1f} times that near the loss, and an update "
                 f"moves {profile.layers[0]} by {_times(profile.update_ratio[0])} its size"
             ),
             advice=(
@@ -172,7 +184,7 @@ class Exploding:
                     limit=self._limit,
                     unit="decades",
                     message=(
-                        f"the gradient at its first time steps is 1e{excess:.1f} times that at "
+                        f"the gradient at its first time steps is 10^{excess:.1f} times that at "
                         f"the last, and an update moves it by {_times(moved[layer])} its size"
                     ),
                     advice=(
@@ -188,13 +200,16 @@ class Exploding:
         if frame.global_grad_norm_at_update is not None:
             norm = frame.global_grad_norm_at_update
         if not 0.0 < norm < math.inf:
+            self._high_steps = 0
             return None
         x, past = math.log10(norm), self._log_norm
         limit = past.mean + self._growth + 3.0 * math.sqrt(past.variance)
         is_high = past.count >= self._warmup and x > limit
         self._log_norm = updated(past, min(x, limit) if is_high else x, decay=self._decay)
         self._high_steps = self._high_steps + 1 if is_high else 0
-        if self._high_steps < 3:
+        ratios = frame.weight_update_ratio[np.isfinite(frame.weight_update_ratio)]
+        harmless = ratios.size > 0 and ratios.max() < self._max_update_ratio / 10.0
+        if self._high_steps < 3 or harmless:
             return None
         return Finding(
             kind="exploding",
@@ -216,6 +231,8 @@ class Exploding:
             "high_steps": self._high_steps,
             "large_updates": dict(self._large_updates),
             "young": dict(self._young),
+            "last_large": dict(self._last_large),
+            "last_loss": self._last_loss,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -224,6 +241,7 @@ class Exploding:
         self._high_steps = state["high_steps"]
         self._large_updates = dict(state["large_updates"])
         self._young = dict(state["young"])
+        self._last_large, self._last_loss = dict(state["last_large"]), state["last_loss"]
 
 
 def _times(ratio: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from lightning_gradguard.findings import Finding, Severity
 from lightning_gradguard.frame import Frame
@@ -15,37 +16,51 @@ class NonFinite:
     """Find gradients or a loss that are NaN or infinite.
 
     Reports ``nonfinite`` at once, with the layer where it began: the last in depth order whose
-    gradient is bad, since gradients travel backward. When the optimizer did not step because a
-    gradient scaler refused, it is the notice ``amp_overflow`` instead: normal life of float16.
+    gradient is bad, since gradients travel backward. When the loss is finite and the optimizer
+    did not step because a gradient scaler refused, it is the notice ``amp_overflow`` instead:
+    normal life of float16, unless it goes on for ``max_refused_steps``.
 
     Is silent when every gradient and the loss are finite, however large.
 
     Costs nothing beyond the exact count in the frame.
+
+    Args:
+        max_refused_steps: Steps in a row that a scaler may refuse; from its usual start at
+            65,536 it has halved down to one after 16.
+
+    State:
+        The first and the last finite norm, and how many steps were refused since.
 
     Example:
         >>> NonFinite().patience_steps_by_kind
         {'nonfinite': 1}
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_refused_steps: int = 30) -> None:
+        self._max_refused = max_refused_steps
+        self._refused = 0
         self.patience_steps_by_kind = {"nonfinite": 1}
-        self._first_norm = self._last_norm = math.nan
+        self._first_norm: float | None = None
+        self._last_norm = 0.0
         self._last_step = -1
 
     def update(self, frame: Frame) -> Sequence[Finding]:
         """Return one finding while anything is not finite."""
         if not frame.has_nonfinite:
             self._remember(frame)
+            self._refused = 0
             return ()
         bad = tuple(
             layer for layer, n in zip(frame.layers, frame.num_nonfinite, strict=True) if n > 0
         )
-        if not frame.stepped:
-            return [self._overflow(frame, bad)]
-        return [self._nonfinite(frame, bad)]
+        loss_is_bad = frame.loss is not None and not math.isfinite(frame.loss)
+        self._refused = 0 if frame.stepped else self._refused + 1
+        if frame.stepped or loss_is_bad or self._refused > self._max_refused:
+            return [self._nonfinite(frame, bad)]
+        return [self._overflow(frame, bad)]
 
     def _remember(self, frame: Frame) -> None:
-        if math.isnan(self._first_norm):
+        if self._first_norm is None:
             self._first_norm = frame.global_grad_norm
         self._last_norm, self._last_step = frame.global_grad_norm, frame.step
 
@@ -62,7 +77,7 @@ class NonFinite:
         else:
             where = f"the loss is finite, the gradient breaks first in {bad[-1]}"
             advice = f"look at the backward pass of {bad[-1]}: square roots and norms at zero."
-        if self._last_norm > 100.0 * self._first_norm:
+        if self._first_norm is not None and self._last_norm > 100.0 * self._first_norm:
             advice = "the gradients had exploded before: clip by norm or lower the learning rate."
         return Finding(
             kind="nonfinite",
@@ -88,15 +103,16 @@ class NonFinite:
             advice="Nothing to do unless it happens all the time.",
         )
 
-    def state_dict(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, Any]:
         """Return what the first and the last finite step looked like."""
         return {
             "first_norm": self._first_norm,
             "last_norm": self._last_norm,
             "last_step": self._last_step,
+            "refused": self._refused,
         }
 
-    def load_state_dict(self, state: dict[str, float]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         self._first_norm, self._last_norm = state["first_norm"], state["last_norm"]
-        self._last_step = int(state["last_step"])
+        self._last_step, self._refused = state["last_step"], state["refused"]

@@ -18,7 +18,8 @@ class NotLearning:
     """Find training that goes nowhere.
 
     Reports ``not_learning`` of a loss that has not moved since the start when no layer's weights
-    move by more than ``min_update_ratio`` per step either, or when this lasts ``stall_steps``.
+    move by more than ``min_update_ratio`` per step either; and, as a notice only, when the loss
+    alone stays where it was for ``stall_steps``.
 
     Is silent once the loss has fallen, and when the learning rate is zero on purpose. What
     stands still because of vanishing gradients is told apart by `Vanishing`, which looks at depth
@@ -96,7 +97,8 @@ class NotLearning:
             return None
         return Finding(
             kind="not_learning",
-            severity=Severity.WARNING,
+            # A notice: alone, a flat loss is also an adversary's, a plateau's or a finished run's.
+            severity=Severity.INFO,
             step=frame.step,
             epoch=frame.epoch,
             value=fall,

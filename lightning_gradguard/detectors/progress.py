@@ -24,6 +24,10 @@ class LossProgress:
     Args:
         block_steps: Steps whose median makes one level.
 
+    Attributes:
+        steps: Losses taken in.
+        noise: Typical distance of a loss from its block's level; NaN before the first.
+
     Example:
         >>> progress = LossProgress(block_steps=2)
         >>> for loss in (4.0, 4.0, 2.0, 2.0, 2.0, 2.0):
@@ -38,8 +42,10 @@ class LossProgress:
         self._block: list[float] = []
         self._levels: list[float] = []
         self._spreads: list[float] = []
-        self._best = math.nan
+        self._best: float | None = None
+        self._first_high: float | None = None
         self.steps = 0
+        self.noise = math.nan
 
     def update(self, loss: float | None) -> None:
         """Take in the loss of one step; what is missing or not finite is left out."""
@@ -50,9 +56,12 @@ class LossProgress:
         if len(self._block) < self.block_steps:
             return
         level = median(self._block)
+        if self._first_high is None:
+            self._first_high = max(self._block)
         self._spreads.append(median(abs(x - level) for x in self._block))
         self._levels.append(level)
-        self._best = level if math.isnan(self._best) else min(self._best, level)
+        self._best = level if self._best is None else min(self._best, level)
+        self.noise = median(self._spreads)
         self._block.clear()
         if len(self._levels) > _MOST_BLOCKS:
             del self._levels[1:-1:2], self._spreads[1:-1:2]
@@ -63,19 +72,19 @@ class LossProgress:
         return self._levels[0] if self._levels else math.nan
 
     @property
+    def start_high(self) -> float:
+        """Highest loss of the first block, which may fall fast; NaN before it is complete."""
+        return math.nan if self._first_high is None else self._first_high
+
+    @property
     def best(self) -> float:
         """Lowest level; NaN before the first block is complete."""
-        return self._best
+        return math.nan if self._best is None else self._best
 
     @property
     def recent(self) -> float:
         """Level of the latest block; NaN before the first is complete."""
         return self._levels[-1] if self._levels else math.nan
-
-    @property
-    def noise(self) -> float:
-        """Typical distance of a loss from its block's level."""
-        return median(self._spreads) if self._spreads else math.nan
 
     def stalls(self, blocks: int, *, tolerance: float = 0.05) -> bool:
         """Whether the latest blocks brought nothing.
@@ -106,6 +115,7 @@ class LossProgress:
             "levels": list(self._levels),
             "spreads": list(self._spreads),
             "best": self._best,
+            "first_high": self._first_high,
             "steps": self.steps,
         }
 
@@ -113,4 +123,5 @@ class LossProgress:
         """Go on from `state_dict`."""
         self._block, self._levels = list(state["block"]), list(state["levels"])
         self._spreads, self.steps = list(state["spreads"]), state["steps"]
-        self._best = state["best"]
+        self.noise = median(self._spreads) if self._spreads else math.nan
+        self._best, self._first_high = state["best"], state["first_high"]

@@ -168,8 +168,8 @@ class Vanishing:
                     limit=self._time_limit,
                     unit="decades",
                     message=(
-                        f"the gradient at its first time steps is 1e-{drop:.0f} of that at the "
-                        "last ones, and the loss stalls"
+                        f"the gradient at its first time steps is 10^{drop:.1f} times smaller than "
+                        "at the last ones, and the loss stalls"
                     ),
                     advice=_TIME_ADVICE,
                 )
@@ -193,6 +193,9 @@ class Vanishing:
 
 
 def _depth_message(profile: DepthProfile, drop: float) -> str:
-    size = "zero" if math.isinf(drop) else f"1e-{drop:.1f} of that near the loss"
-    ratio = float(np.nanmax(profile.update_ratio[:1], initial=0.0))
-    return f"gradient over weight is {size}; an update moves {profile.layers[0]} by {ratio:.1e}"
+    size = "zero" if math.isinf(drop) else f"10^{drop:.1f} times smaller than near the loss"
+    ratio = float(np.nan_to_num(profile.update_ratio[0]))
+    moves = f"an update moves {profile.layers[0]} by {ratio:.1e} of its size"
+    if ratio == 0.0:
+        moves = f"an update does not move {profile.layers[0]} at all"
+    return f"gradient over weight is {size}; {moves}"

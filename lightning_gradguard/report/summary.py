@@ -27,6 +27,7 @@ class Summary:
         steps: Optimizer steps that were made.
         last_frame: The last step that was looked at, or None.
         unchecked: What could not be looked at, one sentence each.
+        stopped: Why watching ended before the run did or never began; None when it did not.
         overhead_ms: Median time that the monitor itself took per step, in milliseconds.
         step_ms: Median time of a whole step, in milliseconds.
     """
@@ -38,13 +39,14 @@ class Summary:
     steps: int = 0
     last_frame: Frame | None = None
     unchecked: Sequence[str] = ()
+    stopped: str | None = None
     overhead_ms: float = float("nan")
     step_ms: float = float("nan")
 
     @property
     def is_healthy(self) -> bool:
-        """Whether steps were looked at and no alarm was raised."""
-        return self.observed_steps > 0 and not self.faults
+        """Whether steps were looked at to the end and no alarm was raised."""
+        return self.observed_steps > 0 and not self.faults and self.stopped is None
 
     def __str__(self) -> str:
         """Return the summary as plain text."""
@@ -61,6 +63,7 @@ def summarise(
     steps: int,
     last_frame: Frame | None = None,
     unchecked: Sequence[str] = (),
+    stopped: str | None = None,
     overhead_ms: float = float("nan"),
     step_ms: float = float("nan"),
 ) -> Summary:
@@ -72,6 +75,7 @@ def summarise(
         steps: Optimizer steps that were made.
         last_frame: The last step that was looked at.
         unchecked: What could not be looked at, one sentence each.
+        stopped: Why watching ended early or never began.
         overhead_ms: Median cost of the monitor per step, in milliseconds.
         step_ms: Median length of a step, in milliseconds.
     """
@@ -92,6 +96,7 @@ def summarise(
         steps=steps,
         last_frame=last_frame,
         unchecked=tuple(unchecked),
+        stopped=stopped,
         overhead_ms=overhead_ms,
         step_ms=step_ms,
     )

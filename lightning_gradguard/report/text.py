@@ -29,9 +29,17 @@ def verdict(summary: Summary) -> str:
         'healthy: nothing to report in 120 observed steps'
     """
     if summary.observed_steps == 0:
-        return "nothing was observed: no optimizer step with gradients was seen"
+        reason = summary.stopped or "no optimizer step with gradients was seen"
+        return f"nothing was observed: {reason}"
+    if summary.stopped is not None:
+        until = f"watching stopped after {summary.observed_steps} steps: {summary.stopped}"
+        return f"{_faults(summary)}; {until}" if summary.faults else until
     if not summary.faults:
         return f"healthy: nothing to report in {summary.observed_steps} observed steps"
+    return _faults(summary)
+
+
+def _faults(summary: Summary) -> str:
     return "; ".join(
         f"{fault.kind} in {layer_phrase(fault.layers)} since step {fault.since_step}"
         f"{' (ended)' if fault.episode_id in summary.ended else ''}"
@@ -97,5 +105,5 @@ def _cost(summary: Summary) -> str:
         share = f", {100.0 * summary.overhead_ms / summary.step_ms:.1f} % of a step"
     return (
         f"{summary.overhead_ms:.2f} ms per step{share}; "
-        f"{summary.observed_steps} of {summary.steps} steps observed"
+        f"{summary.observed_steps} steps observed, {summary.steps} made"
     )

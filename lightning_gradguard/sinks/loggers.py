@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Protocol
 
 from lightning_gradguard.events import Event, Observation
-from lightning_gradguard.sinks.cadence import is_due
 from lightning_gradguard.sinks.scalars import scalars
 
 __all__ = ["LoggerSink", "MetricsLogger"]
@@ -27,17 +26,15 @@ class LoggerSink:
 
     Args:
         logger: A Lightning logger, or anything with its ``log_metrics``.
-        every_n_steps: Log one optimizer step in so many; ``>= 1``.
 
     Cost:
         Whatever the logger takes; about ten numbers per logged step.
     """
 
-    def __init__(self, logger: MetricsLogger, *, every_n_steps: int = 50) -> None:
+    def __init__(self, logger: MetricsLogger) -> None:
         self._logger = logger
-        self._every_n_steps = every_n_steps
 
     def emit(self, event: Event) -> None:
         """Log an observation that is due."""
-        if isinstance(event, Observation) and is_due(event.frame.step, self._every_n_steps):
+        if isinstance(event, Observation) and event.is_due:
             self._logger.log_metrics(scalars(event), step=event.frame.step)

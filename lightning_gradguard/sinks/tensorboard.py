@@ -19,7 +19,6 @@ from lightning_gradguard import schema
 from lightning_gradguard.events import Event, Observation
 from lightning_gradguard.findings import Finding, layer_phrase
 from lightning_gradguard.frame import Frame, Vector
-from lightning_gradguard.sinks.cadence import is_due
 from lightning_gradguard.sinks.layers import spread_over_depth, unusual_layers
 from lightning_gradguard.sinks.scalars import layer_scalars, scalars
 
@@ -42,7 +41,6 @@ class TensorBoardSink:
 
     Args:
         writer: A ``SummaryWriter``, such as ``TensorBoardLogger.experiment``.
-        every_n_steps: Write one optimizer step in so many; ``>= 1``.
         layers: Globs of layers with a chart of their own; empty chooses up to
             ``most_layers``, those that stray furthest from their own median.
         most_layers: Limit of that choice.
@@ -58,14 +56,12 @@ class TensorBoardSink:
         self,
         writer: Writer,
         *,
-        every_n_steps: int = 50,
         layers: Sequence[str] = (),
         most_layers: int = 40,
         histograms: Sequence[str] = (),
         most_histograms: int = 8,
     ) -> None:
         self._writer = writer
-        self._every_n_steps = every_n_steps
         self._layer_globs, self._most_layers = tuple(layers), most_layers
         self._histogram_globs, self._most_histograms = tuple(histograms), most_histograms
         self._early: dict[int, list[Frame]] = {}
@@ -76,7 +72,7 @@ class TensorBoardSink:
         """Write what is due of an observation, and the table whenever a finding is new."""
         if isinstance(event, Observation):
             self._choose_layers(event.frame)
-            if is_due(event.frame.step, self._every_n_steps):
+            if event.is_due:
                 self._write(event)
         elif isinstance(event, Finding):
             self._findings = [*self._findings, event][-_MOST_FINDINGS:]

@@ -96,7 +96,7 @@ def test_a_gradient_scaler_does_not_show_in_the_numbers(fused):
 def test_a_step_that_the_scaler_refused_is_a_notice_and_no_alarm():
     class Overflow(Classifier):
         def training_step(self, batch, batch_idx):
-            return super().training_step(batch, batch_idx) * (1e38 if batch_idx == 1 else 1.0)
+            return super().training_step(batch, batch_idx) * (1e6 if batch_idx == 1 else 1.0)
 
     frames = Frames()
     monitor = GradientMonitor(sinks=[frames], on_error="raise")

@@ -420,7 +420,12 @@ def test_explosion_over_depth_needs_something_to_compare_with(gradients) -> None
 
 
 def rising(step, *, until=60, norm=1e6, **fields):
+    fields = {"update_ratio": 0.5, **fields}
     return make_frame(step, EVEN, global_grad_norm=1.0 if step < until else norm, **fields)
+
+
+def test_growth_that_moves_nothing_is_no_explosion() -> None:
+    assert said_by(exploding(), stream(100, lambda s: rising(s, update_ratio=0.01))) == []
 
 
 def test_global_norm_that_stays_decades_above_its_past_is_an_explosion() -> None:
@@ -458,7 +463,10 @@ def test_growth_is_judged_after_clipping() -> None:
     frames = stream(200, lambda s: rising(s, global_grad_norm_at_update=1.0))
     assert said_by(exploding(), frames) == []
     frames = stream(
-        200, lambda s: make_frame(s, EVEN, global_grad_norm_at_update=rising(s).global_grad_norm)
+        200,
+        lambda s: make_frame(
+            s, EVEN, update_ratio=0.5, global_grad_norm_at_update=rising(s).global_grad_norm
+        ),
     )
     assert said_by(exploding(), frames)
 
@@ -568,7 +576,7 @@ def test_loss_that_never_moved_is_too_long_a_plateau_in_the_end() -> None:
     frames = stream(400, lambda s: stuck(s, update_ratio=1e-3))
     found = said_by(not_learning(), frames)
     assert found[0].step == 299
-    assert found[0].severity is Severity.WARNING
+    assert found[0].severity is Severity.INFO  # alone it proves nothing
     assert found[0].value == 0.0
 
 
@@ -736,3 +744,25 @@ def test_weights_that_start_at_zero_may_grow_by_momentum_and_warm_up() -> None:
 def test_a_value_violates_its_limit_even_if_only_the_loss_is_broken() -> None:
     (finding,) = NonFinite().update(make_frame(loss=math.nan))
     assert finding.value > finding.limit
+
+
+def test_one_huge_update_counts_if_the_loss_jumps_after_it() -> None:
+    # Adam at a rate of 1: the first update is nine times the weights, the later ones are not.
+    frames = [
+        make_frame(0, update_ratio=(0.5, 9.0, 0.5, 0.5), loss=0.9),
+        make_frame(1, update_ratio=0.7, loss=8.8e5),
+    ]
+    (finding,) = said_by(Exploding(), frames)
+    assert (finding.step, finding.layers, finding.value) == (1, ("l1",), 9.0)
+    frames[1] = make_frame(1, update_ratio=0.7, loss=1.4)
+    assert said_by(Exploding(), frames) == []
+
+
+def test_a_restart_may_raise_the_loss_to_where_it_began() -> None:
+    falls_fast = [0.95 * 0.9**step for step in range(20)]
+    restart = [0.3] * 200 + [0.9] * 60
+    frames = [
+        make_frame(step, update_ratio=0.1, loss=loss)
+        for step, loss in enumerate(falls_fast + restart)
+    ]
+    assert said_by(Diverging(), frames) == []

@@ -26,7 +26,7 @@ def test_growth_toward_the_first_time_steps_is_named_with_its_size():
     # Quarters of three steps: medians at 3 - 3/11 and 3/11 decades.
     assert finding.value == pytest.approx(3.0 - 6.0 / 11.0)
     assert finding.layers == ("l1",)
-    assert "first time steps is 1e2.5 times that at the last" in finding.message
+    assert "first time steps is 10^2.5 times that at the last" in finding.message
 
 
 @pytest.mark.parametrize(

@@ -58,10 +58,10 @@ def test_a_layer_without_gradient_is_nan_and_never_zero():
 def test_a_lazy_layer_is_watched_as_soon_as_it_has_a_shape():
     model = nn.Sequential(nn.Linear(3, 4), nn.LazyLinear(2))
     probe = Probe(model)
-    assert probe.scope.lazy == ("1.weight", "1.bias")
+    assert tuple(probe.scope.lazy) == ("1.weight", "1.bias")
     backward(model)
     assert probe.read(step=0).layers == ("0", "1")
-    assert probe.scope.lazy == ()
+    assert probe.scope.lazy == {}
 
 
 def test_a_parameter_that_was_replaced_is_watched_in_its_place():

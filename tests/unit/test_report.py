@@ -104,12 +104,12 @@ def test_text_tells_verdict_faults_advice_gaps_and_cost() -> None:
     [
         (
             {"overhead_ms": 0.5, "step_ms": 20.0},
-            "  cost    0.50 ms per step, 2.5 % of a step; 120 of 240 steps observed",
+            "  cost    0.50 ms per step, 2.5 % of a step; 120 steps observed, 240 made",
         ),
-        ({"overhead_ms": 0.5}, "  cost    0.50 ms per step; 120 of 240 steps observed"),
+        ({"overhead_ms": 0.5}, "  cost    0.50 ms per step; 120 steps observed, 240 made"),
         (
             {"overhead_ms": 0.5, "step_ms": 0.0},
-            "  cost    0.50 ms per step; 120 of 240 steps observed",
+            "  cost    0.50 ms per step; 120 steps observed, 240 made",
         ),
     ],
 )

@@ -69,11 +69,11 @@ def test_frozen_parameters_are_left_out() -> None:
 def test_lazy_parameters_are_named_and_found_once_they_have_a_shape() -> None:
     model = nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 1))
     before = Scope.of(model)
-    assert before.lazy == ("0.weight", "0.bias")
+    assert tuple(before.lazy) == ("0.weight", "0.bias")
     assert names(before) == ["1.weight", "1.bias"]
     model(torch.ones(1, 2))
     after = Scope.of(model)
-    assert after.lazy == ()
+    assert after.lazy == {}
     assert names(after) == ["0.weight", "0.bias", "1.weight", "1.bias"]
 
 

@@ -212,10 +212,10 @@ def layer_charts(writer: SummaryWriter) -> list[str]:
 
 
 def test_tensorboard_shows_the_numbers_of_the_frame_at_its_step(writer) -> None:
-    sink = TensorBoardSink(writer, every_n_steps=2)
+    sink = TensorBoardSink(writer)
     for step in range(5):
         frame = make_frame(step, (3.0, 4.0), global_grad_norm_at_update=1.0)
-        sink.emit(seen(frame, overhead_ms=0.5))
+        sink.emit(seen(frame, is_due=step % 2 == 1, overhead_ms=0.5))
     found = charts(writer)
     assert found["gradguard/global_grad_norm"] == [(1, 5.0), (3, 5.0)]
     assert found["gradguard/clip_coefficient"] == [(1, pytest.approx(0.2)), (3, pytest.approx(0.2))]
@@ -235,7 +235,7 @@ def with_histogram(step, layers, counts):
 def test_histogram_buckets_are_octaves_named_by_their_right_edge(writer) -> None:
     one = 1 - schema.HISTOGRAM_LOW  # the column of magnitudes from 1 up to 2
     frame = with_histogram(0, 1, {one: 5.0, one + 2: 3.0})
-    TensorBoardSink(writer, every_n_steps=1).emit(seen(frame))
+    TensorBoardSink(writer).emit(seen(frame))
     (event,) = read(writer).Histograms("gradguard_histograms/log2_abs_grad/l0")
     value = event.histogram_value
     assert event.step == 0
@@ -248,7 +248,7 @@ def test_histogram_buckets_are_octaves_named_by_their_right_edge(writer) -> None
 
 def test_histogram_of_underflow_and_overflow_keeps_its_edges(writer) -> None:
     frame = with_histogram(0, 1, {0: 1.0, schema.HISTOGRAM_BINS - 1: 2.0})
-    TensorBoardSink(writer, every_n_steps=1).emit(seen(frame))
+    TensorBoardSink(writer).emit(seen(frame))
     value = read(writer).Histograms("gradguard_histograms/log2_abs_grad/l0")[0].histogram_value
     assert (value.bucket_limit[1], value.bucket[1]) == (schema.HISTOGRAM_LOW, 1.0)
     assert (value.bucket_limit[-1], value.bucket[-1]) == (schema.HISTOGRAM_HIGH + 1, 2.0)
@@ -258,13 +258,13 @@ def test_histogram_of_underflow_and_overflow_keeps_its_edges(writer) -> None:
 @pytest.mark.parametrize("count", [0.0, math.nan])
 def test_layer_with_nothing_to_show_has_no_histogram(writer, count) -> None:
     frame = with_histogram(0, 2, {40: count})
-    TensorBoardSink(writer, every_n_steps=1).emit(seen(frame))
+    TensorBoardSink(writer).emit(seen(frame))
     assert read(writer).Tags()["histograms"] == []
 
 
 def test_at_most_eight_layers_have_a_histogram_unless_globs_say_which(writer) -> None:
     frame = with_histogram(0, 30, {40: 1.0})
-    TensorBoardSink(writer, every_n_steps=1).emit(seen(frame))
+    TensorBoardSink(writer).emit(seen(frame))
     tags = read(writer).Tags()["histograms"]
     assert len(tags) == 8
     assert {tags[0][-3:], tags[-1][-3:]} == {"/l0", "l29"}
@@ -272,17 +272,17 @@ def test_at_most_eight_layers_have_a_histogram_unless_globs_say_which(writer) ->
 
 def test_histograms_follow_their_globs(writer) -> None:
     frame = with_histogram(0, 30, {40: 1.0})
-    TensorBoardSink(writer, every_n_steps=1, histograms=["l2?"]).emit(seen(frame))
+    TensorBoardSink(writer, histograms=["l2?"]).emit(seen(frame))
     assert len(read(writer).Tags()["histograms"]) == 10
 
 
 def test_up_to_forty_layers_all_have_a_chart_from_the_first_step(writer) -> None:
-    TensorBoardSink(writer, every_n_steps=1).emit(seen(make_frame(0, np.ones(40))))
+    TensorBoardSink(writer).emit(seen(make_frame(0, np.ones(40))))
     assert len(layer_charts(writer)) == 40
 
 
 def test_of_more_layers_the_unusual_ones_are_chosen_once_and_kept(writer) -> None:
-    sink = TensorBoardSink(writer, every_n_steps=1, most_layers=2)
+    sink = TensorBoardSink(writer, most_layers=2)
     norms = np.ones((60, 50))
     norms[7, 13], norms[9, 31] = 1e3, 1e-3
     norms[30:, 44] = 1e9  # too late to be chosen
@@ -295,13 +295,13 @@ def test_of_more_layers_the_unusual_ones_are_chosen_once_and_kept(writer) -> Non
 
 
 def test_layer_globs_choose_at_once_whatever_the_number(writer) -> None:
-    sink = TensorBoardSink(writer, every_n_steps=1, layers=["l1?"])
+    sink = TensorBoardSink(writer, layers=["l1?"])
     sink.emit(seen(make_frame(0, np.ones(100))))
     assert layer_charts(writer) == [f"l{i}" for i in range(10, 20)]
 
 
 def test_optimizers_have_charts_of_their_own(writer) -> None:
-    sink = TensorBoardSink(writer, every_n_steps=1)
+    sink = TensorBoardSink(writer)
     sink.emit(seen(make_frame(0, (1.0,), layers=["g"])))
     sink.emit(seen(make_frame(0, (2.0,), layers=["d"], optimizer_index=1)))
     found = charts(writer)
@@ -341,9 +341,10 @@ def test_tensorboard_has_no_use_for_the_summary(writer) -> None:
 
 def test_csv_logger_has_the_numbers_on_disk(tmp_path) -> None:
     logger = CSVLogger(tmp_path)
-    sink = LoggerSink(logger, every_n_steps=2)
+    sink = LoggerSink(logger)
     for step in range(5):
-        sink.emit(seen(make_frame(step, (3.0, 4.0 * step)), severity=Severity.WARNING))
+        frame = make_frame(step, (3.0, 4.0 * step))
+        sink.emit(seen(frame, is_due=step % 2 == 1, severity=Severity.WARNING))
     sink.emit(make_finding())
     sink.emit(summarise([], observed_steps=1, steps=1))
     logger.save()

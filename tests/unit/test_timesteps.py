@@ -54,10 +54,10 @@ def test_early_steps_survive_where_their_squares_would_vanish_in_float32() -> No
     layer = nn.RNN(1, 1, bias=False)
     with torch.no_grad():
         layer.weight_ih_l0.fill_(1.0)
-        layer.weight_hh_l0.fill_(1e-5)
-    found = profile(layer, torch.full((6, 1, 1), 1e-3))
-    # dL/dx_t = 2 h (1e-5)^(5 - t), and h is about x. Squared, the first is 4e-56: 0 in float32.
-    expected = [2e-3 * 1e-5 ** (5 - t) for t in range(6)]
+        layer.weight_hh_l0.fill_(1e-4)
+    found = profile(layer, torch.full((8, 1, 1), 1e-3))
+    # dL/dx_t = 2 h (1e-4)^(7 - t), and h is about x. Squared, the first is 4e-62: 0 in float32.
+    expected = [2e-3 * 1e-4 ** (7 - t) for t in range(8)]
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
@@ -180,3 +180,8 @@ def test_a_frozen_recurrent_layer_stays_frozen() -> None:
     layer = nn.GRU(2, 3).requires_grad_(requires_grad=False)
     TimeSteps(layer).arm()
     assert not layer(torch.ones(4, 1, 2))[0].requires_grad
+
+
+def test_a_recurrent_layer_outside_the_scope_is_left_out() -> None:
+    model = nn.ModuleDict({"in": nn.RNN(1, 2), "out": nn.RNN(1, 2)})
+    assert TimeSteps(model, model["in"].parameters()).layers == ("in",)

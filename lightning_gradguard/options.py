@@ -1,0 +1,65 @@
+"""Checks of arguments, with messages that say what was required, what came and what to do.
+
+In: what a person wrote. Out: nothing, or an error. Configuration is checked when an object is
+made, never at step 40,000.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["as_globs", "check_callable", "check_choice", "check_count", "check_parts"]
+
+
+def as_globs(globs: Sequence[str] | str | None) -> tuple[str, ...]:
+    """Return globs as a tuple; a single one may come alone, and None is none.
+
+    Example:
+        >>> as_globs("encoder.*"), as_globs(None)
+        (('encoder.*',), ())
+    """
+    return (globs,) if isinstance(globs, str) else tuple(globs or ())
+
+
+def check_choice(argument: str, value: object, choices: Sequence[str]) -> None:
+    """Raise ``ValueError`` unless the value is one of the choices."""
+    if value not in choices:
+        msg = f"`{argument}` must be {' or '.join(map(repr, choices))}, got {value!r}."
+        raise ValueError(msg)
+
+
+def check_count(argument: str, value: object) -> None:
+    """Raise ``ValueError`` unless the value is a whole number of at least 1."""
+    if not isinstance(value, int) or value < 1:
+        msg = f"`{argument}` must be a whole number of at least 1, got {value!r}."
+        raise ValueError(msg)
+
+
+def check_callable(argument: str, value: object) -> None:
+    """Raise ``TypeError`` unless the value is None or a function."""
+    if value is not None and not callable(value):
+        msg = f"`{argument}` must be a function, got {value!r}."
+        raise TypeError(msg)
+
+
+def check_parts(argument: str, parts: object, *, method: str) -> None:
+    """Raise ``TypeError`` unless parts are None or a list of objects with a method.
+
+    Example:
+        >>> check_parts("sinks", [print], method="emit")
+        Traceback (most recent call last):
+        TypeError: `sinks` must be objects with a method `emit`, got <built-in function print>.
+    """
+    if parts is None:
+        return
+    if not isinstance(parts, (list, tuple)):
+        msg = f"`{argument}` must be a list of objects with a method `{method}`, got {parts!r}."
+        raise TypeError(msg)
+    for part in parts:
+        if isinstance(part, type):
+            name = part.__name__
+            msg = f"`{argument}` must be objects, got the class {name}. Write {name}()."
+            raise TypeError(msg)
+        if not callable(getattr(part, method, None)):
+            msg = f"`{argument}` must be objects with a method `{method}`, got {part!r}."
+            raise TypeError(msg)

@@ -1,0 +1,113 @@
+"""What is read off a Trainer and its optimizers.
+
+In: a Trainer. Out: plain answers for the callbacks. Everything that depends on how Lightning
+keeps its things is here, and nothing is changed.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from lightning_gradguard.sinks import ConsoleSink, LoggerSink, Sink, TensorBoardSink
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
+    from torch.utils.hooks import RemovableHandle
+
+__all__ = [
+    "default_sinks",
+    "gradient_scale",
+    "hook_after_step",
+    "index_of",
+    "learning_rates",
+    "log_every_n_steps",
+    "loss_scale",
+    "parameters_of",
+    "reason_not_to_watch",
+]
+
+_NOT_SET: Final = {"", "0", "false", "no", "off"}
+
+
+def reason_not_to_watch(trainer: Trainer) -> str | None:
+    """Return why nothing can be watched here, or None; warns of what is not a wish."""
+    if os.environ.get("GRADGUARD_DISABLE", "").lower() not in _NOT_SET:
+        return "switched off by the environment variable GRADGUARD_DISABLE"
+    strategy = type(trainer.strategy).__name__
+    if "DeepSpeed" not in strategy and "FSDP" not in strategy:
+        return None
+    reason = (
+        f"gradguard needs whole gradients on each rank, got {strategy}, which keeps only a part"
+    )
+    warnings.warn(f"{reason}: nothing will be watched. Use DDP or a single device.", stacklevel=3)
+    return reason
+
+
+def default_sinks(trainer: Trainer) -> list[Sink]:
+    """Return the console and one sink per logger."""
+    # Under `fast_dev_run` the loggers are dummies that take anything.
+    loggers = [] if getattr(trainer, "fast_dev_run", False) else trainer.loggers
+    return [ConsoleSink(), *map(_sink_for, loggers)]
+
+
+def _sink_for(logger: Any) -> Sink:  # noqa: ANN401 - any logger
+    writer: Any = getattr(logger, "experiment", None)
+    if hasattr(writer, "add_histogram_raw") and hasattr(writer, "add_text"):
+        return TensorBoardSink(writer)
+    return LoggerSink(logger)
+
+
+def log_every_n_steps(trainer: Trainer) -> int:
+    """Return the trainer's setting, which it gives itself at run time; 0 under ``barebones``."""
+    return int(getattr(trainer, "log_every_n_steps", 0))
+
+
+def index_of(optimizer: torch.optim.Optimizer, trainer: Trainer) -> int | None:
+    """Return the optimizer's position, or None for one that the trainer does not know."""
+    known = (i for i, other in enumerate(trainer.optimizers) if other is optimizer)
+    return next(known, None)
+
+
+def parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """Return the parameters of all groups."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def learning_rates(optimizer: torch.optim.Optimizer) -> tuple[float, ...]:
+    """Return one rate per group, NaN where there is none to read without waiting."""
+    rates = (group.get("lr") for group in optimizer.param_groups)
+    return tuple(float(rate) if isinstance(rate, (int, float)) else float("nan") for rate in rates)
+
+
+def hook_after_step(
+    optimizer: torch.optim.Optimizer, hook: Callable[..., None]
+) -> RemovableHandle | None:
+    """Register a hook that runs after each step; None where the optimizer has no such thing."""
+    try:
+        return optimizer.register_step_post_hook(hook)
+    except AttributeError:
+        return None
+
+
+def gradient_scale(trainer: Trainer, optimizer: torch.optim.Optimizer) -> Tensor | None:
+    """Return the factor that is still in the gradients: fused optimizers unscale in their step."""
+    parameters = parameters_of(optimizer)
+    if not parameters or not getattr(optimizer, "_step_supports_amp_scaling", False):
+        return None
+    return loss_scale(trainer, parameters[0].device)
+
+
+def loss_scale(trainer: Trainer, device: torch.device) -> Tensor | None:
+    """Return the factor of the gradient scaler, shape ``()``, or None without one."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    if scaler is None:
+        return None
+    # Scaling a one gives the factor without asking the device for it, as `get_scale` would.
+    scale: Tensor = scaler.scale(torch.ones((), device=device))
+    return scale
