@@ -139,9 +139,9 @@ def _choose(layers: tuple[str, ...], globs: Sequence[str], most: int) -> tuple[s
 def _markdown(findings: Sequence[Finding]) -> str:
     """Return the findings as one Markdown table, the latest first."""
     rows = [
-        f"| {f.step} | {f.state} | **{f.severity.name}** {f.kind} | "
+        f"| {f.state} at {f.step} | **{f.severity.name}** {f.kind} | "
         f"`{layer_phrase(f.layers)}` | {f.message} | {f.advice} |"
         for f in reversed(findings)
     ]
-    head = "| step | state | finding | layers | what | try |\n| --- | --- | --- | --- | --- | --- |"
+    head = "| when | finding | layers | what | try |\n| --- | --- | --- | --- | --- |"
     return "\n".join([head, *rows])

@@ -316,10 +316,10 @@ def test_findings_are_one_table_with_the_latest_first(writer) -> None:
     event = read(writer).Tensors("gradguard/findings/text_summary")[-1]
     lines = event.tensor_proto.string_val[0].decode().split("\n")
     assert event.step == 9
-    assert lines[0] == "| step | state | finding | layers | what | try |"
+    assert lines[0] == "| when | finding | layers | what | try |"
     assert lines[2:] == [
-        "| 9 | opened | **CRITICAL** exploding | `whole model` | seen |  |",
-        "| 3 | opened | **ERROR** vanishing | `stem` | seen | normalise. |",
+        "| opened at 9 | **CRITICAL** exploding | `whole model` | seen |  |",
+        "| opened at 3 | **ERROR** vanishing | `stem` | seen | normalise. |",
     ]
 
 
