@@ -163,11 +163,13 @@ def segment_squares(samples: Tensor, values: Sequence[Tensor]) -> Tensor:
 def segment_changes(before: Tensor, after: Tensor, values: Sequence[Tensor]) -> Tensor:
     """Estimate how many entries of each vector differ between two joined samples.
 
+    What differs by rounding only, as after multiplying by a scale and dividing again, is equal.
+
     Shape:
         ``(tensors,)``, float64.
     """
     lengths = _lengths(values, before.device)
-    changed = (before != after).to(before.dtype)
+    changed = ((before - after).abs() > 1e-6 * before.abs()).to(before.dtype)
     return _segments(changed, lengths) * _sizes(values, before.device)
 
 

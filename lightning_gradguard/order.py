@@ -17,7 +17,7 @@ from lightning_gradguard.scope import ROOT, clean_name
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
-__all__ = ["CallOrder", "outermost_compiled", "uncompiled"]
+__all__ = ["CallOrder", "is_compiled", "reachable"]
 
 
 class CallOrder:
@@ -48,14 +48,14 @@ class CallOrder:
         self.calls: dict[str, int] = {}
         self.compiled: list[str] = []
         self._handles: list[RemovableHandle] = []
-        for name, module in outermost_compiled(model):
-            self.compiled.append(clean_name(name) or ROOT)
-            if hasattr(module, "_orig_mod"):  # a wrapper is called outside what it compiles
-                hook = self._recorder(clean_name(name) or ROOT)
+        for name, module in reachable(model):
+            clean = clean_name(name) or ROOT
+            if is_compiled(module):
+                self.compiled.append(clean)
+            # A wrapper is called outside what it compiles; other compiled modules take no hook.
+            if not is_compiled(module) or hasattr(module, "_orig_mod"):
+                hook = self._recorder(clean)
                 self._handles.append(module.register_forward_pre_hook(hook))
-        for name, module in uncompiled(model):
-            hook = self._recorder(clean_name(name) or ROOT)
-            self._handles.append(module.register_forward_pre_hook(hook))
 
     def _recorder(self, name: str) -> Callable[[nn.Module, object], None]:
         def record(module: nn.Module, _arguments: object) -> None:
@@ -70,30 +70,18 @@ class CallOrder:
             self._handles.pop().remove()
 
 
-def uncompiled(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield modules that run in Python, by name, which is where hooks can be placed."""
+def reachable(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield modules by name, without what is inside of compiled ones."""
     inside: list[str] = []
     for name, module in model.named_modules():
         if any(not outer or name.startswith(f"{outer}.") for outer in inside):
             continue
-        if _is_compiled(module):
+        if is_compiled(module):
             inside.append(name)
-        else:
-            yield name, module
+        yield name, module
 
 
-def outermost_compiled(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield compiled modules that are in no other, by name."""
-    inside: list[str] = []
-    for name, module in model.named_modules():
-        if any(not outer or name.startswith(f"{outer}.") for outer in inside):
-            continue
-        if _is_compiled(module):
-            inside.append(name)
-            yield name, module
-
-
-def _is_compiled(module: nn.Module) -> bool:
+def is_compiled(module: nn.Module) -> bool:
     """Whether ``torch.compile``, ``module.compile()`` or TorchScript was applied to this module."""
     if isinstance(module, torch.jit.ScriptModule):
         return True

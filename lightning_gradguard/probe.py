@@ -10,32 +10,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lightning_gradguard import measure
 from lightning_gradguard.assemble import Layout, StepContext, assemble
-from lightning_gradguard.errors import GradGuardError, NoGradientError, ShardedGradientError
+from lightning_gradguard.errors import NoGradientError
 from lightning_gradguard.frame import Frame
 from lightning_gradguard.order import CallOrder
 from lightning_gradguard.scope import GroupBy, Scope, WatchedTensor, unwrap
+from lightning_gradguard.snapshot import (
+    Snapshot,
+    gradient_values,
+    measure_update,
+    refuse_unsupported,
+    take_snapshot,
+)
 from lightning_gradguard.timesteps import TimeSteps
 from lightning_gradguard.transfer import Transfer
 
 __all__ = ["Probe"]
-
-
-@dataclass(eq=False)
-class _Step:
-    """A step between its gradients and its update."""
-
-    context: StepContext
-    layout: Layout
-    parameters: list[nn.Parameter]
-    sums: dict[str, Tensor]
-    gradient_sample: Tensor
-    parameter_sample: Tensor
 
 
 @dataclass(eq=False)
@@ -108,7 +102,7 @@ class Probe:
         self.time_steps = TimeSteps(model, [tensor.parameter for tensor in self.scope.tensors])
         self._order = CallOrder(model)
         self._seen: dict[int, _Seen] = {}
-        self._open: dict[int, _Step] = {}
+        self._open: dict[int, Snapshot] = {}
         self._arriving: list[_Arriving] = []
 
     def read(self, step: int, *, loss: Tensor | float | None = None) -> Frame:
@@ -172,9 +166,9 @@ class Probe:
             return False
         seen.received.update(tensor.name for tensor in tensors)
         with torch.no_grad():
-            step = _measure(seen.tensors, tensors, context, gradient_scale)
+            step = take_snapshot(seen.tensors, tensors, context, gradient_scale)
             if histogram:
-                values = _gradient_values(step.parameters)
+                values = gradient_values(step.parameters)
                 step.sums["histogram"] = measure.histogram(step.gradient_sample, values)
             if loss is not None:
                 step.sums["loss"] = torch.as_tensor(loss, device=step.gradient_sample.device)
@@ -190,7 +184,7 @@ class Probe:
         if step is None:
             return
         with torch.no_grad():
-            self._close(optimizer_index, _measure_update(step), stepped=True)
+            self._close(optimizer_index, measure_update(step), stepped=True)
 
     def close_unseen_update(self, optimizer_index: int) -> None:
         """Close a step whose update cannot be measured: it stays NaN in the frame."""
@@ -281,87 +275,6 @@ class Probe:
             self.scope = self._scan(check=False)
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         tensors = self.scope.in_depth_order(trained, self._order.calls)
-        _refuse_unsupported(tensors)
+        refuse_unsupported(tensors)
         self._seen[optimizer_index] = _Seen(wanted, tensors, seen.received if seen else set())
         return self._seen[optimizer_index]
-
-
-def _gradient_values(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-    return [measure.flat_values(p.grad) for p in parameters if p.grad is not None]
-
-
-def _measure(
-    all_tensors: Sequence[WatchedTensor],
-    tensors: Sequence[WatchedTensor],
-    context: StepContext,
-    gradient_scale: Tensor | None,
-) -> _Step:
-    parameters = [tensor.parameter for tensor in tensors]
-    values = _gradient_values(parameters)
-    gradient_sample = measure.sample(values)
-    rows = measure.measure(values, gradient_sample)
-    sums = dict(zip(measure.GRADIENT_STATISTICS, rows.unbind(), strict=True))
-    if gradient_scale is not None:
-        sums["squares"] = sums["squares"] / gradient_scale.to(sums["squares"].dtype).square()
-        sums["abs_max"] = sums["abs_max"] / gradient_scale
-        gradient_sample = gradient_sample / gradient_scale
-    weights = [measure.flat_values(parameter) for parameter in parameters]
-    parameter_sample = measure.sample(weights)
-    sums["param_squares"] = measure.segment_squares(parameter_sample, weights)
-    layout = _layout(all_tensors, tensors, values)
-    return _Step(context, layout, parameters, sums, gradient_sample, parameter_sample)
-
-
-def _measure_update(step: _Step) -> dict[str, Tensor]:
-    weights = [measure.flat_values(parameter) for parameter in step.parameters]
-    change = measure.sample(weights) - step.parameter_sample
-    sums = {"update_squares": measure.segment_squares(change, weights)}
-    if all(parameter.grad is not None for parameter in step.parameters):
-        values = _gradient_values(step.parameters)
-        after = measure.sample(values)
-        sums["squares_at_update"] = measure.sum_of_squares(values, after)
-        if after.shape == step.gradient_sample.shape:
-            sums["clipped"] = measure.segment_changes(step.gradient_sample, after, values)
-    return sums
-
-
-def _layout(
-    all_tensors: Sequence[WatchedTensor],
-    tensors: Sequence[WatchedTensor],
-    values: Sequence[Tensor],
-) -> Layout:
-    layers = tuple(dict.fromkeys(tensor.layer for tensor in all_tensors))
-    place = {layer: index for index, layer in enumerate(layers)}
-    return Layout(
-        layers=layers,
-        row=np.array([place[tensor.layer] for tensor in tensors], dtype=np.intp),
-        size=np.array([_real_size(tensor.parameter) for tensor in tensors], dtype=np.float64),
-        stored=np.array([value.numel() for value in values], dtype=np.float64),
-        is_weight=np.array([_is_weight(tensor.parameter) for tensor in tensors]),
-    )
-
-
-def _is_weight(parameter: nn.Parameter) -> bool:
-    """Whether a parameter mixes units: a scale per channel of shape (C, 1, 1) does not."""
-    return parameter.dim() == 2 or sum(size > 1 for size in parameter.shape) >= 2
-
-
-def _real_size(parameter: nn.Parameter) -> int:
-    return parameter.numel() * (2 if parameter.is_complex() else 1)
-
-
-def _refuse_unsupported(tensors: Sequence[WatchedTensor]) -> None:
-    sharded = [tensor.name for tensor in tensors if hasattr(tensor.parameter, "placements")]
-    if sharded:
-        msg = (
-            f"Gradients must be whole on each rank, got the sharded parameter {sharded[0]!r}. "
-            "Use DDP or a single device: numbers of one shard would be wrong."
-        )
-        raise ShardedGradientError(msg)
-    devices = {tensor.parameter.device for tensor in tensors}
-    if len(devices) > 1:
-        msg = (
-            "The parameters of one optimizer must be on one device, got "
-            f"{', '.join(sorted(map(str, devices)))}. Choose the layers of one with `include`."
-        )
-        raise GradGuardError(msg)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gradguard.devices import widest_dtype
-from lightning_gradguard.order import uncompiled
+from lightning_gradguard.order import is_compiled, reachable
 from lightning_gradguard.scope import ROOT, clean_name
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ class TimeSteps:
         self.unchecked: dict[str, str] = {}
         self._layers: dict[str, nn.RNNBase] = {}
         ids = None if watched is None else {id(parameter) for parameter in watched}
-        for name, module in uncompiled(model):
+        for name, module in reachable(model):
             in_scope = ids is None or any(id(p) in ids for p in module.parameters())
-            if isinstance(module, nn.RNNBase) and in_scope:
+            if isinstance(module, nn.RNNBase) and in_scope and not is_compiled(module):
                 self._add(clean_name(name) or ROOT, module)
         self._squares: dict[str, Tensor] = {}
         self._called: set[str] = set()

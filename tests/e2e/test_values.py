@@ -90,6 +90,7 @@ def test_a_gradient_scaler_does_not_show_in_the_numbers(fused):
     for frame, norms in zip(frames, oracle.norms, strict=True):
         assert frame.grad_norm.tolist() == pytest.approx(norms, rel=1e-6)
         assert 0.1 < frame.loss < 10.0
+        assert frame.clipped_fraction == 0.0
         assert frame.clip_coefficient == pytest.approx(1.0)
 
 
