@@ -296,6 +296,17 @@ def test_a_full_disk_costs_the_logs_and_nothing_else(tmp_path, monkeypatch):
     assert monitor.summary().observed_steps == 8
 
 
+def test_an_on_finding_that_fails_is_switched_off_and_named():
+    def fails(_finding):
+        msg = "no network"
+        raise ConnectionError(msg)
+
+    monitor = GradientMonitor(on_finding=fails, sinks=[])
+    with pytest.warns(UserWarning, match="on_finding was switched off at step 2: Connection"):
+        trainer(monitor).fit(Poisoned(mlp()), random_data(32, 6))
+    assert "on_finding was switched off" in str(monitor.summary())
+
+
 def test_a_failing_detector_is_switched_off_and_the_others_go_on():
     class Faulty:
         def update(self, frame):
@@ -513,6 +524,76 @@ def test_what_is_written_is_thinned_with_what_is_looked_at(tmp_path):
         line.split(",")[text.split("\n")[0].split(",").index("step")] for line in text.split()[1:]
     ]
     assert steps == ["4", "8", "12"]
+
+
+def test_a_layer_that_freezes_does_not_end_the_watching_of_what_was_included():
+    class Freezes(Classifier):
+        def on_train_epoch_start(self):
+            if self.current_epoch == 1:
+                self.network[0].requires_grad_(requires_grad=False)
+                extra = nn.Parameter(torch.zeros(1))
+                self.trainer.optimizers[0].add_param_group({"params": [extra]})
+
+    monitor = GradientMonitor(include=["network.0"], sinks=[], on_error="raise")
+    trainer(monitor).fit(Freezes(mlp()), random_data(32, 6))
+    assert monitor.summary().observed_steps == 4
+
+
+def test_the_same_trainer_with_another_model_starts_afresh():
+    monitor = GradientMonitor(sinks=[], on_error="raise")
+    fit = trainer(monitor, max_epochs=1)
+    fit.fit(Poisoned(mlp()), random_data(32, 6))
+    assert monitor.alarms
+    fit.fit_loop.max_epochs = 2
+    fit.fit(Classifier(mlp()), random_data(32, 6))
+    assert monitor.alarms == ()
+
+
+@pytest.mark.parametrize("value", ["false", "0", "no"])
+def test_a_no_in_the_environment_is_no_wish_to_switch_off(monkeypatch, value):
+    monkeypatch.setenv("GRADGUARD_DISABLE", value)
+    monitor = GradientMonitor(sinks=[], on_error="raise")
+    trainer(monitor).fit(Classifier(mlp()), random_data(32, 6))
+    assert monitor.summary().is_healthy
+
+
+def test_a_model_that_cannot_be_looked_at_is_trained_all_the_same(monkeypatch):
+    def broken(*_, **__):
+        msg = "no hooks here"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr("lightning_gradguard.callbacks.Probe", broken)
+    monitor = GradientMonitor(sinks=[])
+    fit = trainer(monitor)
+    with pytest.warns(UserWarning, match="cannot watch this training, which goes on without it"):
+        fit.fit(Classifier(mlp()), random_data(32, 6))
+    assert fit.global_step == 8
+    assert "nothing was observed: RuntimeError: no hooks here" in str(monitor.summary())
+
+
+def test_a_hook_that_fails_stops_the_watching_and_not_the_training(monkeypatch):
+    def broken(*_):
+        msg = "an odd trainer"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr("lightning_gradguard.trainers.learning_rates", broken)
+    monitor = GradientMonitor(sinks=[])
+    fit = trainer(monitor)
+    with pytest.warns(UserWarning, match="stopped watching; training goes on. RuntimeError"):
+        fit.fit(Classifier(mlp()), random_data(32, 6))
+    assert fit.global_step == 8
+    assert not monitor.summary().is_healthy
+
+
+def test_a_strategy_that_keeps_parts_of_gradients_is_refused_by_name():
+    class FSDPStrategy(pl.strategies.SingleDeviceStrategy):
+        pass
+
+    monitor = GradientMonitor(on_error="raise")
+    fit = trainer(monitor, strategy=FSDPStrategy(device="cpu"))
+    with pytest.warns(UserWarning, match="whole gradients on each rank, got FSDPStrategy"):
+        fit.fit(Classifier(mlp()), random_data(32, 6))
+    assert "got FSDPStrategy" in str(monitor.summary())
 
 
 def test_every_n_steps_looks_at_one_step_in_so_many():
