@@ -18,7 +18,7 @@ from lightning_gradguard.assemble import Layout, StepContext, assemble
 from lightning_gradguard.errors import NoGradientError
 from lightning_gradguard.frame import Frame
 from lightning_gradguard.order import CallOrder
-from lightning_gradguard.scope import GroupBy, Scope, WatchedTensor, unwrap
+from lightning_gradguard.scope import GroupBy, Scope, WatchedTensor, owner, unwrap
 from lightning_gradguard.snapshot import (
     Snapshot,
     gradient_values,
@@ -48,6 +48,7 @@ class _Seen:
 
     wanted: frozenset[int]
     tensors: tuple[WatchedTensor, ...]
+    modules: frozenset[str]
     received: set[str] = field(default_factory=set)
 
 
@@ -172,7 +173,7 @@ class Probe:
                 step.sums["histogram"] = measure.histogram(step.gradient_sample, values)
             if loss is not None:
                 step.sums["loss"] = torch.as_tensor(loss, device=step.gradient_sample.device)
-            for layer, squares in self.time_steps.take().items():
+            for layer, squares in self.time_steps.take(seen.modules).items():
                 scaled = squares if gradient_scale is None else squares / gradient_scale.square()
                 step.sums[f"time/{layer}"] = scaled
         self._open[context.optimizer_index] = step
@@ -276,5 +277,7 @@ class Probe:
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         tensors = self.scope.in_depth_order(trained, self._order.calls)
         refuse_unsupported(tensors)
-        self._seen[optimizer_index] = _Seen(wanted, tensors, seen.received if seen else set())
+        modules = frozenset(owner(tensor.name) for tensor in tensors)
+        received = seen.received if seen else set()
+        self._seen[optimizer_index] = _Seen(wanted, tensors, modules, received)
         return self._seen[optimizer_index]

@@ -15,7 +15,7 @@ from typing import Final, Literal
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-__all__ = ["ROOT", "GroupBy", "Scope", "WatchedTensor", "clean_name", "unwrap"]
+__all__ = ["ROOT", "GroupBy", "Scope", "WatchedTensor", "clean_name", "owner", "unwrap"]
 
 GroupBy = Literal["module", "parameter"]
 
@@ -108,7 +108,7 @@ class Scope:
         names = _names_by_parameter(model)
         lazy = {n[0]: p for p, n in names.items() if isinstance(p, UninitializedParameter)}
         found = [
-            WatchedTensor(n[0], n[0] if group_by == "parameter" else _owner(n[0]), p, tuple(n[1:]))
+            WatchedTensor(n[0], n[0] if group_by == "parameter" else owner(n[0]), p, tuple(n[1:]))
             for p, n in names.items()
             if not isinstance(p, UninitializedParameter)
         ]
@@ -144,13 +144,13 @@ class Scope:
         """
         ids = {id(parameter) for parameter in wanted}
         mine = [tensor for tensor in self.tensors if id(tensor.parameter) in ids]
-        return tuple(sorted(mine, key=lambda t: self._place(_owner(t.name), calls)))
+        return tuple(sorted(mine, key=lambda t: self._place(owner(t.name), calls)))
 
     def _place(self, module: str, calls: Mapping[str, int]) -> tuple[int, int]:
         registered = self.places.get(module, len(self.places))
         name = module
         while name not in calls and name != ROOT:
-            name = _owner(name)
+            name = owner(name)
         if name == module:
             return calls.get(name, -1), registered
         inside = "" if name == ROOT else f"{name}."
@@ -178,8 +178,13 @@ def _places(model: nn.Module) -> dict[str, int]:
     return places
 
 
-def _owner(name: str) -> str:
-    """Return the enclosing module's name; a parametrization belongs to what it parametrizes."""
+def owner(name: str) -> str:
+    """Return the enclosing module's name; a parametrization belongs to what it parametrizes.
+
+    Example:
+        >>> owner("encoder.0.weight"), owner("net.parametrizations.weight.original0")
+        ('encoder.0', 'net')
+    """
     if _PARAMETRIZATION in f".{name}":
         return f".{name}".partition(_PARAMETRIZATION)[0].removeprefix(".") or ROOT
     return name.rpartition(".")[0] or ROOT
@@ -194,7 +199,7 @@ def _check_globs(model: nn.Module, **globs_by_argument: Sequence[str]) -> None:
     names = [clean_name(name) for name, _ in model.named_parameters(remove_duplicate=False)]
     for argument, globs in globs_by_argument.items():
         for glob in globs:
-            if any(fnmatchcase(n, glob) or fnmatchcase(_owner(n), glob) for n in names):
+            if any(fnmatchcase(n, glob) or fnmatchcase(owner(n), glob) for n in names):
                 continue
             known = [clean_name(name) for name, _ in model.named_parameters()]
             first = ", ".join(map(repr, known[:3])) + (", …" if len(known) > 3 else "")

@@ -9,7 +9,7 @@ The user's batch is never marked as requiring gradients: the layer is handed a v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -78,6 +78,7 @@ class TimeSteps:
         """Watch from the next forward pass on."""
         self.disarm()
         self._called.clear()
+        self._squares.clear()
         for name, layer in self._layers.items():
             if layer._forward_hooks:  # noqa: SLF001 - torch has no other way to ask
                 # Somebody's hook sees the input and may not expect that it requires gradients.
@@ -92,11 +93,15 @@ class TimeSteps:
         while self._handles:
             self._handles.pop().remove()
 
-    def take(self) -> dict[str, Tensor]:
-        """Return the sums of squares seen since armed, each ``(time,)`` float64, and disarm."""
+    def take(self, modules: Container[str] | None = None) -> dict[str, Tensor]:
+        """Return the sums of squares seen since armed, each ``(time,)`` float64, and disarm.
+
+        Args:
+            modules: Names of the layers to take, usually those of one optimizer; None means all.
+        """
         self.disarm()
-        taken, self._squares = self._squares, {}
-        return taken
+        names = [name for name in self._squares if modules is None or name in modules]
+        return {name: self._squares.pop(name) for name in names}
 
     def _watcher(self, name: str) -> Callable[..., Any]:
         def watch(

@@ -163,3 +163,28 @@ def test_an_optimizer_that_lightning_does_not_wrap_is_seen_at_its_step():
     weight_norm = frames[-1].weight_grad_norm[0]
     assert weight_norm == pytest.approx(model.expected, rel=1e-6)
     assert math.isnan(frames[-1].update_norm[0])
+
+
+def test_a_profile_over_time_goes_to_the_optimizer_of_its_layer():
+    class Pair(TwoOptimizers):
+        def __init__(self):
+            super().__init__()
+            self.core = torch.nn.GRU(2, 6, batch_first=True)
+
+        def training_step(self, batch, batch_idx):
+            output = self.second(self.first(self.core(batch[0])[0][:, -1]))
+            loss = torch.nn.functional.cross_entropy(output, batch[1])
+            self.manual_backward(loss)
+            for optimizer in self.optimizers():
+                optimizer.step()
+                optimizer.zero_grad()
+
+        def configure_optimizers(self):
+            late = [*self.second.parameters(), *self.core.parameters()]
+            return [torch.optim.SGD(self.first.parameters(), lr=0.1), torch.optim.SGD(late, lr=0.1)]
+
+    frames = Frames()
+    monitor = GradientMonitor(sinks=[frames], on_error="raise")
+    trainer(monitor, max_steps=2).fit(Pair(), random_data(16, 12, 2))
+    profiles = {frame.optimizer_index: set(frame.time_profiles) for frame in frames.all[:2]}
+    assert profiles == {0: set(), 1: {"core"}}
