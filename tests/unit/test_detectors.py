@@ -766,3 +766,15 @@ def test_a_restart_may_raise_the_loss_to_where_it_began() -> None:
         for step, loss in enumerate(falls_fast + restart)
     ]
     assert said_by(Diverging(), frames) == []
+
+
+def test_a_stall_of_no_blocks_is_refused() -> None:
+    with pytest.raises(ValueError, match="`stall_blocks` must be at least 1, got 0"):
+        vanishing(stall_blocks=0)
+
+
+def test_a_scaler_that_refuses_for_ever_is_an_alarm() -> None:
+    detector = NonFinite(max_refused_steps=3)
+    frames = stream(5, lambda s: make_frame(s, bad=[1], stepped=False))
+    kinds = [f.kind for f in said_by(detector, frames)]
+    assert kinds == ["amp_overflow"] * 3 + ["nonfinite"] * 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -178,3 +179,55 @@ def test_default_detectors_find_what_is_plain() -> None:
     inspector = Inspector()
     (found,) = inspector.update(make_frame(0, bad=[1]))
     assert (found.kind, found.state, found.episode_id) == ("nonfinite", "opened", 1)
+
+
+class Uncopyable:
+    """Holds what `copy.deepcopy` refuses, and counts the frames it sees."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.steps: list[int] = []
+
+    def update(self, frame):
+        self.steps.append(frame.step)
+        return ()
+
+
+def test_a_detector_that_cannot_be_copied_is_used_itself() -> None:
+    detector = Uncopyable()
+    inspector = Inspector([detector])
+    inspector.update(make_frame(4))
+    assert detector.steps == [4]
+
+
+class Broken:
+    def update(self, frame):
+        msg = f"cannot judge step {frame.step}"
+        raise ValueError(msg)
+
+
+def test_a_failing_detector_raises_where_nobody_asked_otherwise() -> None:
+    with pytest.raises(ValueError, match="cannot judge step 3"):
+        Inspector([Broken()]).update(make_frame(3))
+
+
+def test_a_failing_detector_is_muted_once_where_that_was_asked() -> None:
+    inspector = Inspector([Broken()], on_error="warn")
+    with pytest.warns(UserWarning, match="Broken was switched off at step 3"):
+        inspector.update(make_frame(3))
+    inspector.update(make_frame(4))
+    assert inspector.muted == ["Broken was switched off at step 3: ValueError: cannot judge step 3"]
+
+
+def test_a_detector_without_a_way_to_load_starts_afresh() -> None:
+    class Forgetful:
+        def update(self, frame):
+            return ()
+
+        def state_dict(self):
+            return {"useless": 1}
+
+    first, second = Inspector([Forgetful()]), Inspector([Forgetful()])
+    first.update(make_frame(0))
+    second.load_state_dict(first.state_dict())
+    assert second.state_dict() == first.state_dict()

@@ -176,3 +176,18 @@ def test_clipping_and_a_lower_rate_are_never_said_to_help_against_vanishing() ->
     _, after = explain(make_finding("vanishing")).split("What does not:")
     assert "clipping" in after
     assert "learning rate" in after
+
+
+def test_a_watching_that_stopped_is_never_called_healthy() -> None:
+    stopped = summarise([], observed_steps=7, steps=9, stopped="RuntimeError: a bug")
+    assert verdict(stopped) == "watching stopped after 7 steps: RuntimeError: a bug"
+    assert not stopped.is_healthy
+    never = summarise([], observed_steps=0, steps=0, stopped="switched off")
+    assert verdict(never) == "nothing was observed: switched off"
+
+
+def test_what_was_found_before_the_watching_stopped_is_still_said() -> None:
+    finding = make_finding(kind="exploding", step=3, since_step=3, episode_id=1)
+    text = verdict(summarise([finding], observed_steps=7, steps=9, stopped="a bug"))
+    assert text.startswith("exploding in ")
+    assert text.endswith("; watching stopped after 7 steps: a bug")

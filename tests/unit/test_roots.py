@@ -36,3 +36,24 @@ def test_without_lightning_the_error_says_what_to_install(monkeypatch) -> None:
     monkeypatch.setattr(roots, "find_spec", lambda _: None)
     with pytest.raises(ModuleNotFoundError, match="pip install pytorch-lightning"):
         roots.callback_base()
+
+
+def test_a_broken_distribution_does_not_matter_beside_a_working_one(monkeypatch) -> None:
+    def import_module(name):
+        if name == "lightning.pytorch":
+            msg = "half installed"
+            raise ImportError(msg)
+        return pytorch_lightning
+
+    monkeypatch.setattr(roots, "import_module", import_module)
+    assert roots.callback_base().__bases__ == (pytorch_lightning.Callback,)
+
+
+def test_nothing_but_broken_distributions_say_what_is_broken(monkeypatch) -> None:
+    def import_module(_name):
+        msg = "half installed"
+        raise ImportError(msg)
+
+    monkeypatch.setattr(roots, "import_module", import_module)
+    with pytest.raises(ImportError, match="half installed"):
+        roots.callback_base()

@@ -185,3 +185,38 @@ def test_a_frozen_recurrent_layer_stays_frozen() -> None:
 def test_a_recurrent_layer_outside_the_scope_is_left_out() -> None:
     model = nn.ModuleDict({"in": nn.RNN(1, 2), "out": nn.RNN(1, 2)})
     assert TimeSteps(model, model["in"].parameters()).layers == ("in",)
+
+
+def test_a_layer_with_somebody_elses_hook_is_left_alone_and_named() -> None:
+    layer = nn.RNN(1, 2)
+    seen = []
+    layer.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0].numpy()))
+    time_steps = TimeSteps(layer)
+    time_steps.arm()
+    layer(torch.ones(9, 1, 1))
+    assert len(seen) == 1
+    assert time_steps.unchecked == {"(root)": "it has forward hooks of its own"}
+
+
+def test_a_layer_that_is_called_twice_keeps_its_first_profile_and_says_so() -> None:
+    layer = nn.RNN(1, 2)
+    time_steps = TimeSteps(layer)
+    time_steps.arm()
+    (layer(torch.ones(9, 1, 1))[0].sum() + layer(torch.ones(12, 1, 1))[0].sum()).backward()
+    assert time_steps.take()["(root)"].shape == (9,)
+    assert time_steps.unchecked == {"(root)": "called several times in one batch"}
+
+
+def test_few_time_steps_are_not_judged_and_named() -> None:
+    layer = nn.RNN(1, 2)
+    time_steps = TimeSteps(layer)
+    time_steps.arm()
+    layer(torch.ones(7, 1, 1))[0].sum().backward()
+    assert time_steps.take() == {}
+    assert time_steps.unchecked == {"(root)": "fewer than 8 time steps"}
+
+
+def test_a_compiled_layer_is_not_hooked() -> None:
+    layer = nn.RNN(1, 2)
+    layer.compile(backend="eager")
+    assert TimeSteps(nn.ModuleDict({"core": layer})).layers == ()
