@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from lightning_gradguard import Frame
+
 
 def random_data(*shape: int, classes: int = 3, batch_size: int = 8) -> DataLoader[Any]:
     generator = torch.Generator().manual_seed(1)
@@ -105,4 +107,32 @@ def trainer(*callbacks: Any, root: type[Any] = pl.Trainer, **options: Any) -> An
             "callbacks": list(callbacks),
             **options,
         }
+    )
+
+
+class Keep:
+    """Keep every event."""
+
+    def __init__(self):
+        self.events = []
+
+    def emit(self, event):
+        self.events.append(event)
+
+    @property
+    def frames(self) -> list[Frame]:
+        return [event.frame for event in self.events if hasattr(event, "frame")]
+
+
+class Poisoned(Classifier):
+    """NaN in the loss from the third batch on."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return loss * float("nan") if self.global_step >= 2 else loss
+
+
+def hooks_left(model: nn.Module) -> int:
+    return sum(
+        len(module._forward_pre_hooks) + len(module._forward_hooks) for module in model.modules()
     )
