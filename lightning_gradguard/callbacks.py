@@ -125,7 +125,8 @@ class GradientMonitor(CallbackBase):
         self._on_error: OnError = on_error
         self._on_finding, self._detectors, self._sinks = on_finding, detectors, sinks
         self._name = name
-        self._handles: dict[int, RemovableHandle] = {}
+        # The optimizers themselves are kept beside their handles: an id may be used again.
+        self._attached: list[tuple[torch.optim.Optimizer, RemovableHandle | None]] = []
         self._model_id = 0
         self._forget()
 
@@ -308,13 +309,12 @@ class GradientMonitor(CallbackBase):
 
     def _attach(self, optimizer: torch.optim.Optimizer, index: int) -> None:
         """Be told of each step that the optimizer makes."""
-        if id(optimizer) in self._handles or self._session is None:
+        if self._session is None or any(known is optimizer for known, _ in self._attached):
             return
         handle = trainers.hook_after_step(optimizer, self._after_step(index))
         if handle is None:
             self._session.miss_updates_of(index)
-        else:
-            self._handles[id(optimizer)] = handle
+        self._attached.append((optimizer, handle))
 
     def _after_step(self, index: int) -> Callable[..., None]:
         def after_step(optimizer: torch.optim.Optimizer, *_: object) -> None:
@@ -334,8 +334,10 @@ class GradientMonitor(CallbackBase):
         self._session = None
 
     def _detach(self) -> None:
-        while self._handles:
-            self._handles.popitem()[1].remove()
+        while self._attached:
+            _, handle = self._attached.pop()
+            if handle is not None:
+                handle.remove()
 
     def _give_up(self, error: Exception) -> None:
         """Stop watching; training goes on."""

@@ -30,8 +30,7 @@ class Outcome:
         expected: The kinds that were expected.
         score: Held-out score at the end.
         target: What a healthy run must reach and a failing one must not.
-        finding: The first alarm that was raised, or None.
-        kinds: All kinds of alarm that were raised, in the order of their beginning.
+        alarms: The alarms that were raised, in the order of their beginning.
         report: The monitor's closing summary, as text.
     """
 
@@ -39,9 +38,18 @@ class Outcome:
     expected: tuple[str, ...]
     score: float
     target: float
-    finding: Finding | None
-    kinds: tuple[str, ...]
+    alarms: tuple[Finding, ...]
     report: str
+
+    @property
+    def finding(self) -> Finding | None:
+        """The first alarm, or None."""
+        return self.alarms[0] if self.alarms else None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """All kinds of alarm, in the order of their beginning."""
+        return tuple(dict.fromkeys(alarm.kind for alarm in self.alarms))
 
     @property
     def expects_health(self) -> bool:
@@ -95,14 +103,13 @@ def train(run: Run, seed: int, log_dir: Path) -> Outcome:
     trainer.fit(model, training)
     trainer.limit_val_batches = 1.0
     metrics = trainer.validate(model, held_out, verbose=False)[0]
-    alarms = [finding for finding in monitor.alarms if finding.state == "opened"]
+    alarms = tuple(finding for finding in monitor.alarms if finding.state == "opened")
     return Outcome(
         run=run.name,
         expected=run.expected,
         score=float(metrics[run.score]),
         target=run.target,
-        finding=alarms[0] if alarms else None,
-        kinds=tuple(dict.fromkeys(finding.kind for finding in alarms)),
+        alarms=alarms,
         report=str(monitor.summary()),
     )
 
