@@ -66,6 +66,19 @@ install: $(VENV)/.stamp-dev ## Set up the environment for development
 demo: $(VENV)/.stamp-base ## Run the demonstration (options: ARGS="--help")
 	$(VENV)/bin/python -m examples.demo $(ARGS)
 
+$(VENV)/.stamp-bench: $(VENV)/.stamp-base
+	$(INSTALL_PACKAGE) '.[bench]'
+	@touch $@
+
+.PHONY: bench
+bench: $(VENV)/.stamp-bench ## Measure the overhead beside others' (options: ARGS="--help")
+	$(VENV)/bin/python -m benchmarks.overhead $(ARGS)
+
+.PHONY: gpu
+gpu: $(VENV)/.stamp-dev ## Tests and figures that need a CUDA device (options: ARGS="--help")
+	$(PYTEST) tests/gpu tests/unit/test_kernel.py
+	$(VENV)/bin/python -m benchmarks.gpu $(ARGS)
+
 # --- checks --------------------------------------------------------------------------------
 
 .PHONY: test

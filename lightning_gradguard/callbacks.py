@@ -19,6 +19,7 @@ from lightning_gradguard.detectors import Detector
 from lightning_gradguard.episodes import Episode
 from lightning_gradguard.findings import Finding
 from lightning_gradguard.frame import Frame
+from lightning_gradguard.governor import Governor
 from lightning_gradguard.inspector import Inspector
 from lightning_gradguard.probe import Probe
 from lightning_gradguard.report.explain import explain
@@ -70,6 +71,11 @@ class GradientMonitor(CallbackBase):
         on_finding: Called with each `Finding` when a fault begins, gets worse or ends.
         every_n_steps: Look at one optimizer step in so many; ``>= 1``.
         group_by: Whether a row is a ``"module"`` or a single ``"parameter"``.
+        exact: Whether zeros, histograms, parameter and update norms of large tensors come from
+            all entries, not from a sample; slow, and takes several times the parameters' memory.
+        max_overhead: Share of the training time that watching may take, such as ``0.02``: the
+            interval is stretched to keep it. Only the look for NaN and infinity is never
+            thinned. None looks at every ``every_n_steps`` whatever it takes.
         detectors: What to look for; None takes the default ones. Each training and each
             optimizer gets copies, so that none learns from another.
         sinks: Where findings and numbers go; None is the console and the trainer's loggers,
@@ -86,7 +92,8 @@ class GradientMonitor(CallbackBase):
         See `Probe`. Set the environment variable ``GRADGUARD_DISABLE=1`` to switch off.
 
     Distributed:
-        No collective. Rank zero talks. Sharded gradients are refused, not guessed.
+        No collective, but for ``max_overhead``: then all ranks agree on the interval once in
+        25 batches. Rank zero talks. Sharded gradients are refused, not guessed.
 
     State:
         Step counts, findings, open episodes and what detectors have learned, as JSON types.
@@ -106,6 +113,8 @@ class GradientMonitor(CallbackBase):
         on_finding: Callable[[Finding], object] | None = None,
         every_n_steps: int = 1,
         group_by: GroupBy = "module",
+        exact: bool = False,
+        max_overhead: float | None = None,
         detectors: Sequence[Detector] | None = None,
         sinks: Sequence[Sink] | None = None,
         on_error: OnError = "warn",
@@ -115,13 +124,15 @@ class GradientMonitor(CallbackBase):
         options.check_choice("group_by", group_by, ("module", "parameter"))
         options.check_choice("on_error", on_error, ("warn", "raise"))
         options.check_count("every_n_steps", every_n_steps)
+        options.check_share("max_overhead", max_overhead)
         options.check_parts("detectors", detectors, method="update")
         options.check_parts("sinks", sinks, method="emit")
         options.check_callable("on_finding", on_finding)
         self._include, self._exclude = options.as_globs(include), options.as_globs(exclude)
         self._ignore = options.as_globs(ignore)
         self._group_by: GroupBy = group_by
-        self._every_n_steps = every_n_steps
+        self._every_n_steps, self._exact = every_n_steps, exact
+        self._max_overhead = max_overhead
         self._on_error: OnError = on_error
         self._on_finding, self._detectors, self._sinks = on_finding, detectors, sinks
         self._name = name
@@ -133,6 +144,7 @@ class GradientMonitor(CallbackBase):
     def _forget(self) -> None:
         self._inspector = Inspector(self._detectors, ignore=self._ignore, on_error=self._on_error)
         self._session: Session | None = None
+        self._governor: Governor | None = None
         self._state: Mapping[str, Any] = {}
         self._last_frame: Frame | None = None
         self._summary = summarise((), observed_steps=0, steps=0)
@@ -182,6 +194,8 @@ class GradientMonitor(CallbackBase):
         if reason is not None:
             self._summary = summarise((), observed_steps=0, steps=0, stopped=reason)
             return
+        if self._max_overhead is not None:
+            self._governor = Governor(self._max_overhead)
         probe = self._make_probe(pl_module)
         if probe is not None:
             self._start(trainer, probe)
@@ -201,6 +215,15 @@ class GradientMonitor(CallbackBase):
             self._session.add_loss(loss, trainers.loss_scale(trainer, loss.device))
 
     @_guarded
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the first of several batches that will be added up."""
+        if self._session is None or trainers.window_batches(trainer, pl_module) == 1:
+            return
+        parameters = trainers.parameters_of(trainer.optimizers[0])
+        scale = trainers.loss_scale(trainer, parameters[0].device)
+        self._session.after_backward(parameters, self._context(trainer, pl_module, 0), scale)
+
+    @_guarded
     @torch.no_grad()
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
@@ -209,20 +232,20 @@ class GradientMonitor(CallbackBase):
         index = trainers.index_of(optimizer, trainer)
         if self._session is None or index is None:
             return
-        self._attach(optimizer, index)
-        context = StepContext(
-            step=self._session.steps.get(index, 0),
-            epoch=trainer.current_epoch,
-            batch_idx=trainer.fit_loop.batch_idx,
-            optimizer_index=index,
-            learning_rates=trainers.learning_rates(optimizer),
-        )
+        self._attach(trainer, optimizer, index)
+        context = self._context(trainer, pl_module, index)
         scale = trainers.gradient_scale(trainer, optimizer)
         self._session.before_update(trainers.parameters_of(optimizer), context, scale)
 
-    @_guarded
-    def on_train_batch_end(self, *_: object) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
         """Finish the batch."""
+        self._end_batch()
+        # Outside of what may be switched off: the other ranks would wait for ever.
+        if self._governor is not None and self._governor.count_batch():
+            trainers.agree_on_interval(trainer, self._governor)
+
+    @_guarded
+    def _end_batch(self) -> None:
         if self._session is not None:
             self._session.end_batch()
 
@@ -255,11 +278,27 @@ class GradientMonitor(CallbackBase):
 
     # The rest.
 
+    def _context(self, trainer: Trainer, pl_module: LightningModule, index: int) -> StepContext:
+        steps = {} if self._session is None else self._session.steps
+        return StepContext(
+            step=steps.get(index, 0),
+            epoch=trainer.current_epoch,
+            batch_idx=trainer.fit_loop.batch_idx,
+            optimizer_index=index,
+            learning_rates=trainers.learning_rates(trainer.optimizers[index]),
+            window_batches=trainers.window_batches(trainer, pl_module),
+            world_size=trainer.world_size,
+        )
+
     def _make_probe(self, pl_module: LightningModule) -> Probe | None:
         """Return a probe; a glob that matches nothing is the one thing that may raise."""
         try:
             probe = Probe(
-                pl_module, include=self._include, exclude=self._exclude, group_by=self._group_by
+                pl_module,
+                include=self._include,
+                exclude=self._exclude,
+                group_by=self._group_by,
+                exact=self._exact,
             )
         except ValueError:
             raise
@@ -285,12 +324,13 @@ class GradientMonitor(CallbackBase):
             on_finding=self._on_finding if talks else None,
             every_n_steps=self._every_n_steps,
             log_every_n_steps=trainers.log_every_n_steps(trainer),
+            governor=self._governor,
             on_error=self._on_error,
         )
         self._restore(session)
         self._session = session
         for index, optimizer in enumerate(trainer.optimizers):
-            self._attach(optimizer, index)
+            self._attach(trainer, optimizer, index)
 
     def _restore(self, session: Session) -> None:
         if not self._state:
@@ -307,19 +347,22 @@ class GradientMonitor(CallbackBase):
                 self._detectors, ignore=self._ignore, on_error=self._on_error
             )
 
-    def _attach(self, optimizer: torch.optim.Optimizer, index: int) -> None:
+    def _attach(self, trainer: Trainer, optimizer: torch.optim.Optimizer, index: int) -> None:
         """Be told of each step that the optimizer makes."""
         if self._session is None or any(known is optimizer for known, _ in self._attached):
             return
-        handle = trainers.hook_after_step(optimizer, self._after_step(index))
+        handle = trainers.hook_after_step(optimizer, self._after_step(trainer, index))
         if handle is None:
             self._session.miss_updates_of(index)
         self._attached.append((optimizer, handle))
 
-    def _after_step(self, index: int) -> Callable[..., None]:
+    def _after_step(self, trainer: Trainer, index: int) -> Callable[..., None]:
+        def context() -> StepContext:
+            return self._context(trainer, trainer.lightning_module, index)
+
         def after_step(optimizer: torch.optim.Optimizer, *_: object) -> None:
             if self._session is not None:
-                self._session.after_update(trainers.parameters_of(optimizer), index)
+                self._session.after_update(trainers.parameters_of(optimizer), index, context)
 
         return after_step
 

@@ -1,13 +1,24 @@
-"""What a device can count in.
+"""What a device can do.
 
-In: a device. Out: a dtype. Kept in one place, so that no other file has to know the exception.
+In: a device. Out: a fact about it. Kept in one place, so that no other file has to know the
+exceptions.
 """
 
 from __future__ import annotations
 
 import torch
 
-__all__ = ["widest_dtype"]
+__all__ = ["is_host", "widest_dtype"]
+
+
+def is_host(device: torch.device) -> bool:
+    """Whether a number on this device can be read without waiting for it.
+
+    Example:
+        >>> is_host(torch.device("cpu")), is_host(torch.device("cuda"))
+        (True, False)
+    """
+    return device.type == "cpu"
 
 
 def widest_dtype(device: torch.device) -> torch.dtype:

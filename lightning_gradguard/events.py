@@ -25,6 +25,7 @@ class Observation:
         is_due: Whether this step is one that is written.
         severity: Worst severity among faults that go on, None when there is none.
         flagged_layers: Layers with an alarm that goes on.
+        noise_scale: Gradient noise scale in batches, None where it is not known.
         overhead_ms: Median time that the monitor itself takes per step, in milliseconds.
     """
 
@@ -32,6 +33,7 @@ class Observation:
     is_due: bool = True
     severity: Severity | None = None
     flagged_layers: tuple[str, ...] = ()
+    noise_scale: float | None = None
     overhead_ms: float = float("nan")
 
 

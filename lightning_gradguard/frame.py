@@ -9,14 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Frame", "Vector"]
+from lightning_gradguard.histogram import overflow_share, underflow_share
+
+__all__ = ["Frame", "Mask", "Vector"]
 
 Vector: TypeAlias = npt.NDArray[np.float64]
+Mask: TypeAlias = npt.NDArray[np.bool_]
 
 _EMPTY: Final[Mapping[str, Vector]] = {}
 
@@ -37,9 +41,16 @@ class Frame:
         loss: Sum of what went into ``backward`` since the last look at any optimizer, unscaled:
             under automatic optimisation the mean over accumulated batches.
         learning_rates: One per parameter group.
+        accumulated_batches: Batches whose gradients were added up before the step.
+        window_correction: What gradients and loss are multiplied by so that they are the mean
+            over those batches: more than 1 in the short last window of an epoch, where Lightning
+            divides by a full one. ``global_grad_norm_at_update`` is as the optimizer saw it.
+        world_size: Ranks over which gradients were averaged.
         layers: Names of the layers.
         grad_norm: L2 norm of the gradient, before any clipping; exact.
         grad_rms: Root mean square of the gradient's entries; exact.
+        grad_mean: Mean of the gradient's entries; exact.
+        grad_std: Standard deviation of the gradient's entries; exact.
         grad_abs_max: Largest magnitude among the gradient's entries; exact.
         zero_fraction: Share of entries that are exactly zero, in ``[0, 1]``; sampled.
         num_nonfinite: Number of NaN and infinite entries; exact.
@@ -50,13 +61,17 @@ class Frame:
             layer.
         weight_param_norm: ``param_norm`` of the weight matrices alone; sampled.
         weight_update_norm: ``update_norm`` of the weight matrices alone; sampled.
+        is_sampled: Whether numbers marked as sampled come from a part of the layer's entries; where
+            False, they are exact.
         global_grad_norm: L2 norm of all gradients as one vector, before any clipping.
         global_grad_norm_at_update: The same when the optimizer used them, after clipping.
+        first_batch_grad_norm: The same after the first of several accumulated batches, as if it
+            were the only one; None without accumulation.
         clipped_fraction: Share of entries that clipping changed, in ``[0, 1]``; sampled.
         lr_factor: What the learning rates were multiplied by for this step.
         stepped: Whether the optimizer really stepped; a gradient scaler may have refused.
-        log2_histogram: Counts by magnitude, shape ``(layers, HISTOGRAM_BINS)``, estimated
-            from a sample; None on steps for which it was not asked.
+        log2_histogram: Sampled entries by magnitude, shape ``(layers, HISTOGRAM_BINS)``, scaled
+            up to the size of the layer; None on steps for which it was not asked.
         time_profiles: For recurrent layers on sampled steps, the L2 norm of the gradient of
             the layer's input at each time step; first time step first.
     """
@@ -65,6 +80,8 @@ class Frame:
     layers: tuple[str, ...]
     grad_norm: Vector
     grad_rms: Vector
+    grad_mean: Vector
+    grad_std: Vector
     grad_abs_max: Vector
     zero_fraction: Vector
     num_nonfinite: Vector
@@ -73,20 +90,25 @@ class Frame:
     weight_grad_norm: Vector
     weight_param_norm: Vector
     weight_update_norm: Vector
+    is_sampled: Mask
     global_grad_norm: float
     global_grad_norm_at_update: float | None = None
+    first_batch_grad_norm: float | None = None
     clipped_fraction: float | None = None
     loss: float | None = None
     learning_rates: tuple[float, ...] = ()
     epoch: int = 0
     batch_idx: int = 0
     optimizer_index: int = 0
+    accumulated_batches: int = 1
+    window_correction: float = 1.0
+    world_size: int = 1
     lr_factor: float = 1.0
     stepped: bool = True
     log2_histogram: Vector | None = None
     time_profiles: Mapping[str, Vector] = field(default_factory=lambda: _EMPTY)
 
-    @property
+    @cached_property
     def update_ratio(self) -> Vector:
         """Size of the update against the size of the parameters, per layer.
 
@@ -95,12 +117,17 @@ class Frame:
         """
         return _ratio(self.update_norm, self.param_norm)
 
-    @property
+    @cached_property
+    def grad_ratio(self) -> Vector:
+        """Gradient norm against parameter norm, per layer; NaN where the parameters are zero."""
+        return _ratio(self.grad_norm, self.param_norm)
+
+    @cached_property
     def weight_update_ratio(self) -> Vector:
         """`update_ratio` of the weight matrices alone."""
         return _ratio(self.weight_update_norm, self.weight_param_norm)
 
-    @property
+    @cached_property
     def weight_grad_ratio(self) -> Vector:
         """Gradient norm against parameter norm, of the weight matrices alone."""
         return _ratio(self.weight_grad_norm, self.weight_param_norm)
@@ -111,12 +138,37 @@ class Frame:
 
         None when the norm at the update was not seen or either norm is not finite.
         """
-        before, after = self.global_grad_norm, self.global_grad_norm_at_update
+        after = self.global_grad_norm_at_update
+        before = self.global_grad_norm / self.window_correction
         if after is None or not (math.isfinite(before) and math.isfinite(after)):
             return None
         return min(1.0, after / before) if before > 0.0 else 1.0
 
     @property
+    def float16_underflow(self) -> Vector | None:
+        """Share of each layer's non-zero entries that float16 would make zero, in ``[0, 1]``."""
+        counts = self.log2_histogram
+        return None if counts is None else underflow_share(counts, "float16")
+
+    @property
+    def float16_overflow(self) -> Vector | None:
+        """Share of each layer's non-zero entries that float16 would make infinite."""
+        counts = self.log2_histogram
+        return None if counts is None else overflow_share(counts, "float16")
+
+    @property
+    def bfloat16_underflow(self) -> Vector | None:
+        """Share of each layer's non-zero entries that bfloat16 would make zero."""
+        counts = self.log2_histogram
+        return None if counts is None else underflow_share(counts, "bfloat16")
+
+    @property
+    def bfloat16_overflow(self) -> Vector | None:
+        """Share of each layer's non-zero entries that bfloat16 would make infinite."""
+        counts = self.log2_histogram
+        return None if counts is None else overflow_share(counts, "bfloat16")
+
+    @cached_property
     def has_nonfinite(self) -> bool:
         """Whether any gradient or the loss is NaN or infinite."""
         if self.loss is not None and not math.isfinite(self.loss):

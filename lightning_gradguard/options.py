@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["as_globs", "check_callable", "check_choice", "check_count", "check_parts"]
+__all__ = [
+    "as_globs",
+    "check_callable",
+    "check_choice",
+    "check_count",
+    "check_parts",
+    "check_share",
+]
 
 
 def as_globs(globs: Sequence[str] | str | None) -> tuple[str, ...]:
@@ -32,6 +39,15 @@ def check_count(argument: str, value: object) -> None:
     """Raise ``ValueError`` unless the value is a whole number of at least 1."""
     if not isinstance(value, int) or value < 1:
         msg = f"`{argument}` must be a whole number of at least 1, got {value!r}."
+        raise ValueError(msg)
+
+
+def check_share(argument: str, value: object) -> None:
+    """Raise ``ValueError`` unless the value is None or a number above 0 and up to 1."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value <= 1.0:
+        msg = f"`{argument}` must be a share above 0 and up to 1, such as 0.02, got {value!r}."
         raise ValueError(msg)
 
 

@@ -8,8 +8,9 @@ for the device while a step is going on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,39 +18,49 @@ from lightning_gradguard import measure
 from lightning_gradguard.assemble import Layout, StepContext, assemble
 from lightning_gradguard.errors import NoGradientError
 from lightning_gradguard.frame import Frame
+from lightning_gradguard.measure import Numbers
 from lightning_gradguard.order import CallOrder
-from lightning_gradguard.scope import GroupBy, Scope, WatchedTensor, owner, unwrap
-from lightning_gradguard.snapshot import (
-    Snapshot,
-    gradient_values,
-    measure_update,
-    refuse_unsupported,
-    take_snapshot,
-)
+from lightning_gradguard.scope import GroupBy, Scope, unwrap
+from lightning_gradguard.snapshot import Snapshot, measure_update, take_snapshot
 from lightning_gradguard.timesteps import TimeSteps
 from lightning_gradguard.transfer import Transfer
+from lightning_gradguard.watched import Watched, Watchlist
 
 __all__ = ["Probe"]
 
 
 @dataclass(eq=False)
-class _Arriving:
-    """A step whose numbers are on their way."""
+class _Open:
+    """A step that has been measured but not made yet."""
 
-    context: StepContext
-    layout: Layout
-    transfer: Transfer
-    stepped: bool
+    snapshot: Snapshot
+    watched: Watched
 
 
 @dataclass(eq=False)
-class _Seen:
-    """What has been learned of one optimizer's parameters."""
+class _Arriving:
+    """A step whose numbers are on their way; its samples are let go."""
 
-    wanted: frozenset[int]
-    tensors: tuple[WatchedTensor, ...]
-    modules: frozenset[str]
-    received: set[str] = field(default_factory=set)
+    context: StepContext
+    layout: Layout
+    watched: Watched
+    transfer: Transfer
+    stepped: bool
+    touched: bool
+    may_be_refused: bool
+
+    def arrive(self) -> Frame:
+        sums = self.transfer.arrive()
+        refused = self.may_be_refused and bool(sums["nonfinite"].sum() > 0)
+        frame = assemble(self.layout, sums, self.context, stepped=self.stepped and not refused)
+        # Clipping is a habit: once nobody clips, it is enough to notice when somebody begins.
+        coefficient = frame.clip_coefficient
+        self.watched.watch_clipping = (
+            self.touched
+            or bool(frame.clipped_fraction)
+            or (coefficient is not None and coefficient < 1.0 - 1e-6)
+        )
+        return frame
 
 
 class Probe:
@@ -63,13 +74,16 @@ class Probe:
         include: Globs of layers or parameters to watch; empty means all.
         exclude: Globs of layers or parameters to leave out.
         group_by: Whether a row of the frame is a ``"module"`` or a ``"parameter"``.
+        exact: Whether large tensors are read whole where a sample would do: zeros, histogram,
+            parameter and update norms. For small models and for doubts; it takes several times
+            the memory of the parameters.
 
     Raises:
         ValueError: An option has a wrong value or a glob matches nothing.
 
     Cost:
-        Per observed step: about one and a half reads of all gradients, a sample of the
-        parameters, and one asynchronous copy of a few numbers per tensor. No host sync.
+        Per observed step: one read of all gradients, a sample of the parameters before and
+        after the update, and one asynchronous copy of a few numbers per tensor. No host sync.
 
     Distributed:
         No collective. Gradients must be whole on each rank, as under DDP.
@@ -91,20 +105,28 @@ class Probe:
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
         group_by: GroupBy = "module",
+        exact: bool = False,
     ) -> None:
         if group_by not in {"module", "parameter"}:
             msg = f"`group_by` must be 'module' or 'parameter', got {group_by!r}."
             raise ValueError(msg)
         model = unwrap(model)
         self._model = model
-        self._include, self._exclude = tuple(include), tuple(exclude)
-        self._group_by: GroupBy = group_by
-        self.scope = self._scan(check=True)
-        self.time_steps = TimeSteps(model, [tensor.parameter for tensor in self.scope.tensors])
+
+        def scan(check: bool) -> Scope:  # noqa: FBT001 - a plain function of one flag
+            return Scope.of(model, include=include, exclude=exclude, group_by=group_by, check=check)
+
+        self._watchlist = Watchlist(scan, exact=exact)
         self._order = CallOrder(model)
-        self._seen: dict[int, _Seen] = {}
-        self._open: dict[int, Snapshot] = {}
+        self.time_steps = TimeSteps(model, [tensor.parameter for tensor in self.scope.tensors])
+        self._open: dict[int, _Open] = {}
         self._arriving: list[_Arriving] = []
+        self._first_batch: dict[int, Numbers] = {}
+
+    @property
+    def scope(self) -> Scope:
+        """The watched parameters of the model."""
+        return self._watchlist.scope
 
     def read(self, step: int, *, loss: Tensor | float | None = None) -> Frame:
         """Return the frame of the gradients as they are now.
@@ -123,7 +145,8 @@ class Probe:
             Waits for the device once.
         """
         context = StepContext(step=step)
-        if not self.before_update(self._model.parameters(), context, loss=loss):
+        parameters = self._model.parameters()
+        if not self.before_update(parameters, context, loss=loss, histogram=True):
             msg = (
                 "`Probe.read` found no gradients. "
                 "Call it after `backward()` and before `zero_grad()`."
@@ -161,23 +184,74 @@ class Probe:
             ShardedGradientError: Gradients are split over ranks.
         """
         self.abandon_stale(context)
-        seen = self._tensors_of(context.optimizer_index, list(parameters))
-        tensors = [tensor for tensor in seen.tensors if tensor.parameter.grad is not None]
-        if not tensors:
+        index = context.optimizer_index
+        watched = self._watched(index, parameters)
+        found = watched.with_gradient()
+        if found is None:
             return False
-        seen.received.update(tensor.name for tensor in tensors)
+        columns, gradients = found
         with torch.no_grad():
-            step = take_snapshot(seen.tensors, tensors, context, gradient_scale)
-            if histogram:
-                values = gradient_values(step.parameters)
-                step.sums["histogram"] = measure.histogram(step.gradient_sample, values)
+            step = take_snapshot(
+                columns,
+                gradients,
+                context,
+                scale=gradient_scale,
+                histogram=histogram,
+                watch_clipping=watched.watch_clipping,
+            )
             if loss is not None:
-                step.sums["loss"] = torch.as_tensor(loss, device=step.gradient_sample.device)
-            for layer, squares in self.time_steps.take(seen.modules).items():
+                step.sums["loss"] = torch.as_tensor(loss, device=gradients[0].device)
+            if (first := self._first_batch.pop(index, None)) is not None:
+                step.sums["first_batch_squares"] = first
+            for layer, squares in self.time_steps.take(watched.modules).items():
                 scaled = squares if gradient_scale is None else squares / gradient_scale.square()
                 step.sums[f"time/{layer}"] = scaled
-        self._open[context.optimizer_index] = step
+        self._open[index] = _Open(step, watched)
         return True
+
+    @torch.no_grad()
+    def after_first_batch(
+        self,
+        parameters: Iterable[nn.Parameter],
+        context: StepContext,
+        gradient_scale: Tensor | None = None,
+    ) -> None:
+        """Measure the gradient of the first of several batches that will be added up.
+
+        Args:
+            parameters: Those of the optimizer.
+            context: Where in training this is.
+            gradient_scale: What the gradients are multiplied by, shape ``()``.
+        """
+        index = context.optimizer_index
+        found = self._watched(index, parameters).with_gradient()
+        if found is None:
+            return
+        columns, gradients = found
+        backend = columns.backend
+        values, plan, _ = columns.read(gradients)
+        numbers = backend.wide(measure.take_sample(plan, values))
+        with np.errstate(all="ignore"):
+            squares = measure.exact_squares(backend, plan, values, numbers).sum()
+            if gradient_scale is not None:
+                squares = squares / backend.wide(gradient_scale) ** 2
+            self._first_batch[index] = squares * context.window_batches**2
+
+    @torch.no_grad()
+    def is_finite(
+        self, parameters: Iterable[nn.Parameter], optimizer_index: int = 0
+    ) -> bool | Tensor:
+        """Tell cheaply whether all gradients are finite.
+
+        Returns:
+            The answer on the host; on a device, a number that is finite if they are.
+        """
+        found = self._watched(optimizer_index, parameters).with_gradient()
+        if found is None:
+            return True
+        columns, gradients = found
+        values, plan, _ = columns.read(gradients)
+        return columns.backend.finite_sum(plan, values)
 
     def after_update(self, optimizer_index: int) -> None:
         """Measure what the optimizer's step did, and send everything to the host."""
@@ -185,7 +259,8 @@ class Probe:
         if step is None:
             return
         with torch.no_grad():
-            self._close(optimizer_index, measure_update(step), stepped=True)
+            update = measure_update(step.snapshot)
+            self._close(optimizer_index, update, stepped=True)
 
     def close_unseen_update(self, optimizer_index: int) -> None:
         """Close a step whose update cannot be measured: it stays NaN in the frame."""
@@ -199,8 +274,10 @@ class Probe:
                 the open one instead, since a line search looks at gradients several times.
         """
         stale = self._open.get(context.optimizer_index)
-        here = (context.epoch, context.batch_idx)
-        if stale is not None and (stale.context.epoch, stale.context.batch_idx) != here:
+        if stale is None:
+            return
+        then = stale.snapshot.context
+        if (then.epoch, then.batch_idx) != (context.epoch, context.batch_idx):
             self._close(context.optimizer_index, {}, stepped=False)
 
     def collect(self) -> list[Frame]:
@@ -210,10 +287,7 @@ class Probe:
             Waits for copies that are still on their way.
         """
         arrived, self._arriving = self._arriving, []
-        return [
-            assemble(step.layout, step.transfer.arrive(), step.context, stepped=step.stepped)
-            for step in arrived
-        ]
+        return [step.arrive() for step in arrived]
 
     def flush(self) -> list[Frame]:
         """Close what is open, remove every hook and return the remaining frames."""
@@ -234,50 +308,31 @@ class Probe:
     @property
     def never_received(self) -> tuple[str, ...]:
         """Names of parameters that an optimizer has but that never had a gradient."""
-        return tuple(
-            tensor.name
-            for seen in self._seen.values()
-            for tensor in seen.tensors
-            if tensor.name not in seen.received
-        )
+        return self._watchlist.never_received
 
     @property
     def compiled_modules(self) -> tuple[str, ...]:
         """Names of compiled modules, inside which depth order is registration order."""
         return tuple(self._order.compiled)
 
+    def _watched(self, optimizer_index: int, parameters: Iterable[nn.Parameter]) -> Watched:
+        return self._watchlist.of(optimizer_index, list(parameters), self._order.calls)
+
     def _close(
-        self, optimizer_index: int, update_sums: dict[str, Tensor], *, stepped: bool
+        self, optimizer_index: int, update_sums: dict[str, Numbers], *, stepped: bool
     ) -> None:
         step = self._open.pop(optimizer_index, None)
         if step is None:
             return
-        transfer = Transfer({**step.sums, **update_sums})
-        self._arriving.append(_Arriving(step.context, step.layout, transfer, stepped))
-
-    def _scan(self, *, check: bool) -> Scope:
-        return Scope.of(
-            self._model,
-            include=self._include,
-            exclude=self._exclude,
-            group_by=self._group_by,
-            check=check,
+        snapshot = step.snapshot
+        self._arriving.append(
+            _Arriving(
+                snapshot.context,
+                snapshot.layout,
+                step.watched,
+                Transfer({**snapshot.sums, **update_sums}),
+                stepped,
+                snapshot.touched,
+                snapshot.may_be_refused,
+            )
         )
-
-    def _tensors_of(self, optimizer_index: int, parameters: list[nn.Parameter]) -> _Seen:
-        """Return the optimizer's tensors, looking again when its parameters changed."""
-        # Frozen ones are left out here, too, so that one that thaws is noticed.
-        wanted = frozenset(id(parameter) for parameter in parameters if parameter.requires_grad)
-        seen = self._seen.get(optimizer_index)
-        if seen is not None and seen.wanted == wanted and not self.scope.is_outdated:
-            return seen
-        known = {id(tensor.parameter) for tensor in self.scope.tensors}
-        if self.scope.is_outdated or not wanted <= known:
-            self.scope = self._scan(check=False)
-        trained = [parameter for parameter in parameters if parameter.requires_grad]
-        tensors = self.scope.in_depth_order(trained, self._order.calls)
-        refuse_unsupported(tensors)
-        modules = frozenset(owner(tensor.name) for tensor in tensors)
-        received = seen.received if seen else set()
-        self._seen[optimizer_index] = _Seen(wanted, tensors, modules, received)
-        return self._seen[optimizer_index]

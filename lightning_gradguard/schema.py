@@ -9,8 +9,14 @@ from __future__ import annotations
 from typing import Final, Literal, get_args
 
 __all__ = [
+    "BFLOAT16_HIGH",
+    "BFLOAT16_LOW",
+    "FLOAT16_HIGH",
+    "FLOAT16_LOW",
     "HISTOGRAM_BINS",
+    "HISTOGRAM_FIRST",
     "HISTOGRAM_HIGH",
+    "HISTOGRAM_LAST",
     "HISTOGRAM_LOW",
     "KINDS",
     "NOTICES",
@@ -40,6 +46,7 @@ SCALARS: Final = (
     "lr_factor",
     "num_nonfinite",
     "update_ratio_median",
+    "noise_scale",
     "layers_flagged",
     "severity",
     "overhead_ms",
@@ -47,13 +54,31 @@ SCALARS: Final = (
 """The logged numbers of one optimizer step."""
 
 HISTOGRAM_LOW: Final = -96
-"""Smallest octave of the histogram: its first bin counts ``2**-96 <= |g| < 2**-95``."""
+"""Smallest octave of the histogram: its bin counts ``2**-96 <= |g| < 2**-95``."""
 
 HISTOGRAM_HIGH: Final = 32
-"""End of the histogram, exclusive: ``2**32`` and above is overflow."""
+"""End of the octaves, exclusive."""
 
-HISTOGRAM_BINS: Final = HISTOGRAM_HIGH - HISTOGRAM_LOW + 2
-"""One bin per octave, with underflow first and overflow last."""
+HISTOGRAM_FIRST: Final = 3
+"""Column of the smallest octave. Before it: zeros, what bfloat16 flushes, other underflow."""
+
+HISTOGRAM_LAST: Final = HISTOGRAM_FIRST + HISTOGRAM_HIGH - HISTOGRAM_LOW - 1
+"""Column of the largest octave. After it: overflow, what bfloat16 cannot hold, non-finite."""
+
+HISTOGRAM_BINS: Final = HISTOGRAM_LAST + 4
+"""Number of columns."""
+
+FLOAT16_LOW: Final = -25
+"""Magnitudes below this power of two become zero in float16."""
+
+FLOAT16_HIGH: Final = 16
+"""Magnitudes from this power of two on become infinite in float16."""
+
+BFLOAT16_LOW: Final = -134
+"""The same for bfloat16, whose exponents are those of float32."""
+
+BFLOAT16_HIGH: Final = 128
+"""The same for bfloat16."""
 
 
 def scalar_key(name: str, optimizer_index: int = 0) -> str:

@@ -6,24 +6,27 @@ Lightning. Whatever fails in here is reported once and switched off; training go
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from statistics import median
+from dataclasses import replace
 from typing import Any, Concatenate, Final, Literal, ParamSpec
 
 from torch import Tensor, nn
 
 from lightning_gradguard.assemble import StepContext
-from lightning_gradguard.events import Event, Observation
+from lightning_gradguard.audience import Audience
+from lightning_gradguard.events import Observation
 from lightning_gradguard.findings import Finding
 from lightning_gradguard.frame import Frame
+from lightning_gradguard.governor import Governor
 from lightning_gradguard.inspector import Inspector
+from lightning_gradguard.noise import NoiseScale
+from lightning_gradguard.pace import Pace
 from lightning_gradguard.probe import Probe
 from lightning_gradguard.report.summary import Summary, summarise
 from lightning_gradguard.sinks.base import Sink
 from lightning_gradguard.sinks.cadence import is_due
+from lightning_gradguard.stopwatch import Stopwatch
 
 __all__ = ["OnError", "Session"]
 
@@ -31,8 +34,6 @@ OnError = Literal["warn", "raise"]
 P = ParamSpec("P")
 
 _TIME_STEPS_EVERY: Final = 10
-_TIMINGS: Final = 1000
-_TIMINGS_PER_MEDIAN: Final = 50
 
 
 def _watching(
@@ -43,15 +44,13 @@ def _watching(
     def watched(self: Session, /, *args: P.args, **kwargs: P.kwargs) -> None:
         if self.failure is not None:
             return
-        start = time.perf_counter()
-        try:
-            method(self, *args, **kwargs)
-        except Exception as error:
-            if self.on_error == "raise":
-                raise
-            self.switch_off(error)
-        finally:
-            self.spent += time.perf_counter() - start
+        with self._stopwatch.running():
+            try:
+                method(self, *args, **kwargs)
+            except Exception as error:
+                if self.on_error == "raise":
+                    raise
+                self.switch_off(error)
 
     watched.__doc__ = method.__doc__
     return watched
@@ -67,13 +66,13 @@ class Session:
         on_finding: Called with each new finding.
         every_n_steps: Look at one optimizer step in so many.
         log_every_n_steps: Spacing of the steps that sinks write; 0 is never.
+        governor: Stretches the interval to keep a budget; None never does.
         on_error: Whether a fault of the monitor itself is warned of or raised.
 
     Attributes:
         failure: Why watching was switched off, or None.
         last_frame: The latest frame.
         steps: Completed steps of each optimizer.
-        spent: Seconds spent in here since the last step ended.
     """
 
     def __init__(
@@ -85,6 +84,7 @@ class Session:
         on_finding: Callable[[Finding], object] | None = None,
         every_n_steps: int = 1,
         log_every_n_steps: int = 0,
+        governor: Governor | None = None,
         on_error: OnError = "warn",
     ) -> None:
         self.probe, self.inspector = probe, inspector
@@ -92,26 +92,28 @@ class Session:
         self.failure: str | None = None
         self.last_frame: Frame | None = None
         self.steps: dict[int, int] = {}
-        self.spent = 0.0
-        self._sinks = list(sinks)
-        self._on_finding = on_finding
-        self._every_n_steps, self._log_every_n_steps = every_n_steps, log_every_n_steps
-        self._muted: list[str] = []
+        self._audience = Audience(sinks, on_finding)
+        self._pace = Pace(every_n_steps, governor)
+        self._stopwatch = Stopwatch()
+        self._log_every_n_steps = log_every_n_steps
         self._observed = 0
+        self._amp_overflows = 0
         self._loss: Tensor | None = None
+        self._backward_passes = 0
+        self._stepped = False
+        self._time_steps_due = 0
+        self._noise: dict[int, NoiseScale] = {}
         self._announced: set[int] = set()
         self._hookless: set[int] = set()
-        self._overhead_ms = float("nan")
-        self._overheads: deque[float] = deque(maxlen=_TIMINGS)
-        self._durations: deque[float] = deque(maxlen=_TIMINGS)
-        self._last_time: float | None = None
 
     @_watching
     def start_batch(self) -> None:
         """Get ready for a forward pass."""
         step = min(self.steps.values(), default=0)
-        if self.probe.time_steps.layers and step % _TIME_STEPS_EVERY == 0:
+        is_due = step >= self._time_steps_due and self._pace.is_looked_at(step)
+        if self.probe.time_steps.layers and is_due:
             self.probe.time_steps.arm()
+            self._time_steps_due = step + _TIME_STEPS_EVERY
 
     @_watching
     def add_loss(self, loss: Tensor, scale: Tensor | None = None) -> None:
@@ -126,6 +128,25 @@ class Session:
         value = value.reshape(())
         value = value if scale is None else value / scale
         self._loss = value if self._loss is None else self._loss + value
+        self._backward_passes += 1
+
+    @_watching
+    def after_backward(
+        self,
+        parameters: Iterable[nn.Parameter],
+        context: StepContext,
+        gradient_scale: Tensor | None = None,
+    ) -> None:
+        """Look at the gradient of the first of several batches, for the noise scale.
+
+        Args:
+            parameters: Those of the optimizer that will step.
+            context: Where in training this is.
+            gradient_scale: What the gradients are multiplied by, shape ``()``.
+        """
+        is_first = self._backward_passes == 1 and context.window_batches > 1
+        if is_first and self._pace.is_looked_at(context.step):
+            self.probe.after_first_batch(parameters, context, gradient_scale)
 
     @_watching
     def before_update(
@@ -154,35 +175,53 @@ class Session:
         self.probe.abandon_stale(context)
         self._deliver(self.probe.collect())
         loss, self._loss = self._loss, None
-        if self.steps.setdefault(index, 0) % self._every_n_steps:
+        context = self._with_batches(context)
+        step = self.steps.setdefault(index, 0)
+        pace = self._pace
+        if not (pace.is_looked_at(step) or pace.looks_broken(self.probe, parameters, step, index)):
             return
+        before = pace.look(step, index)
         self.probe.before_update(
             parameters,
             context,
             loss=loss,
-            histogram=self._is_due(context.step),
+            histogram=is_due(context.step, self._log_every_n_steps, since=before),
             gradient_scale=gradient_scale,
         )
 
+    def _with_batches(self, context: StepContext) -> StepContext:
+        """Count the batches that were added up since the last look at a step."""
+        passes, self._backward_passes = self._backward_passes, 0
+        if context.window_batches == 1:
+            return context
+        batches = min(max(passes, 1), context.window_batches)
+        return replace(context, accumulated_batches=batches)
+
     @_watching
-    def after_update(self, parameters: Iterable[nn.Parameter], optimizer_index: int) -> None:
+    def after_update(
+        self,
+        parameters: Iterable[nn.Parameter],
+        optimizer_index: int,
+        context: Callable[[], StepContext] | None = None,
+    ) -> None:
         """Look at what the step did.
 
         A step that `before_update` was not told of is looked at now: its gradients are those
-        that were used, and the size of its update stays unknown.
+        that were used, the parameters those after it, and the size of its update unknown.
 
         Args:
             parameters: Those of the optimizer that has stepped.
             optimizer_index: Position of the optimizer.
+            context: Says where in training this is, for a step not told of.
         """
-        if optimizer_index not in self._announced:
-            context = StepContext(
+        if optimizer_index in self._announced:
+            self.probe.after_update(optimizer_index)
+        else:
+            step = StepContext(
                 step=self.steps.get(optimizer_index, 0), optimizer_index=optimizer_index
             )
-            self._observe(parameters, context)
+            self._observe(parameters, step if context is None else context())
             self.probe.close_unseen_update(optimizer_index)
-        else:
-            self.probe.after_update(optimizer_index)
         self._count_step(optimizer_index)
 
     def miss_updates_of(self, optimizer_index: int) -> None:
@@ -196,28 +235,19 @@ class Session:
         for index in self._hookless & self._announced:
             self.probe.close_unseen_update(index)
             self._count_step(index)
-        self._note_time()
+        if self._stepped:
+            self._pace.end_step(self._stopwatch.end_step())
+            self._stepped = False
 
     def _count_step(self, optimizer_index: int) -> None:
+        self._stepped = True
         self._announced.discard(optimizer_index)
         self.steps[optimizer_index] = self.steps.get(optimizer_index, 0) + 1
-
-    def _is_due(self, step: int) -> bool:
-        return is_due(step, self._log_every_n_steps, stride=self._every_n_steps)
-
-    def _note_time(self) -> None:
-        now = time.perf_counter()
-        if self._last_time is not None:
-            self._durations.append(now - self._last_time)
-            self._overheads.append(self.spent)
-        self._last_time, self.spent = now, 0.0
-        if len(self._overheads) % _TIMINGS_PER_MEDIAN == 1:
-            self._overhead_ms = _median_ms(self._overheads)
 
     def finish(self) -> None:
         """Read what is pending, take away every hook and tell the sinks the summary."""
         self._flush()
-        self._emit(self.summary())
+        self._audience.tell(self.summary())
 
     @_watching
     def _flush(self) -> None:
@@ -229,7 +259,7 @@ class Session:
 
     def summary(self) -> Summary:
         """Return how the run stands."""
-        unchecked = [*self._muted, *self.inspector.muted]
+        unchecked = [*self._audience.muted, *self.inspector.muted]
         unchecked += [f"updates of optimizer {i}, which has no step hooks" for i in self._hookless]
         for layer, reason in self.probe.time_steps.unchecked.items():
             unchecked.append(f"time steps of {layer} ({reason})")
@@ -240,6 +270,7 @@ class Session:
         if self._observed and (unused := self.probe.never_received):
             names = ", ".join(unused[:3]) + (", …" if len(unused) > 3 else "")
             unchecked.append(f"{len(unused)} parameters that never received a gradient: {names}")
+        overhead_ms, step_ms = self._stopwatch.medians_ms()
         return summarise(
             self.inspector.findings,
             observed_steps=self._observed,
@@ -247,8 +278,11 @@ class Session:
             last_frame=self.last_frame,
             unchecked=unchecked,
             stopped=self.failure,
-            overhead_ms=_median_ms(self._overheads),
-            step_ms=_median_ms(self._durations),
+            amp_overflows=self._amp_overflows,
+            noise_scales={i: n.value for i, n in self._noise.items() if n.value is not None},
+            interval=self._pace.interval,
+            overhead_ms=overhead_ms,
+            step_ms=step_ms,
         )
 
     def switch_off(self, error: Exception) -> None:
@@ -259,45 +293,23 @@ class Session:
 
     def _deliver(self, frames: Iterable[Frame]) -> None:
         for frame in frames:
-            self.last_frame = frame
+            self.last_frame, self._audience.step = frame, frame.step
             self._observed += 1
+            self._amp_overflows += frame.has_nonfinite and not frame.stepped
+            noise = self._noise.setdefault(frame.optimizer_index, NoiseScale())
+            noise.update(frame)
             for finding in self.inspector.update(frame):
-                self._emit(finding)
-                if self._on_finding is not None:
-                    self._call_user(self._on_finding, finding)
-            self._emit(
+                self._audience.tell(finding)
+            self._audience.tell(
                 Observation(
                     frame=frame,
                     severity=self.inspector.severity,
                     flagged_layers=self.inspector.flagged_layers,
-                    is_due=self._is_due(frame.step),
-                    overhead_ms=self._overhead_ms,
+                    is_due=frame.log2_histogram is not None,
+                    noise_scale=noise.value,
+                    overhead_ms=self._stopwatch.overhead_ms,
                 )
             )
-
-    def _emit(self, event: Event) -> None:
-        for sink in tuple(self._sinks):
-            self._tell(sink, event)
-
-    def _tell(self, sink: Sink, event: Event) -> None:
-        try:
-            sink.emit(event)
-        except Exception as error:  # noqa: BLE001 - a sink may be anybody's code
-            self._sinks.remove(sink)
-            self._mute(type(sink).__name__, error)
-
-    def _call_user(self, function: Callable[[Finding], object], finding: Finding) -> None:
-        try:
-            function(finding)
-        except Exception as error:  # noqa: BLE001 - anybody's code
-            self._on_finding = None
-            self._mute("on_finding", error)
-
-    def _mute(self, name: str, error: Exception) -> None:
-        step = self.last_frame.step if self.last_frame is not None else 0
-        reason = f"{name} was switched off at step {step}: {type(error).__name__}: {error}"
-        self._muted.append(reason)
-        warnings.warn(f"gradguard: {reason}", stacklevel=3)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything needed to go on, as JSON types, after reading what has arrived."""
@@ -305,6 +317,8 @@ class Session:
         return {
             "steps": {str(index): count for index, count in self.steps.items()},
             "observed": self._observed,
+            "amp_overflows": self._amp_overflows,
+            "noise": {str(index): noise.state_dict() for index, noise in self._noise.items()},
             "inspector": self.inspector.state_dict(),
         }
 
@@ -312,9 +326,8 @@ class Session:
         """Go on from `state_dict`."""
         self.steps = {int(index): count for index, count in state["steps"].items()}
         self._observed = state["observed"]
+        self._amp_overflows = state["amp_overflows"]
+        for index, noise in state["noise"].items():
+            self._noise[int(index)] = NoiseScale()
+            self._noise[int(index)].load_state_dict(noise)
         self.inspector.load_state_dict(state["inspector"])
-
-
-def _median_ms(seconds: Iterable[float]) -> float:
-    known = list(seconds)
-    return 1000.0 * median(known) if known else float("nan")

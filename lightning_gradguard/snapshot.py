@@ -1,7 +1,7 @@
-"""One step on the device: its gradients before the update, and what the update did.
+"""One step where it happens: its gradients before the update, and what the update did.
 
-In: parameters with gradients. Out: sums per tensor, as tensors on the device, and the layout that
-says which column is whose. Nothing is written and nothing waits.
+In: parameters with gradients. Out: sums per tensor, where they were measured. Nothing is written
+and nothing waits.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_gradguard import measure
 from lightning_gradguard.assemble import Layout, StepContext
-from lightning_gradguard.errors import GradGuardError, ShardedGradientError
-from lightning_gradguard.scope import WatchedTensor
+from lightning_gradguard.columns import Columns
+from lightning_gradguard.measure import Numbers, Plan
 
-__all__ = ["Snapshot", "gradient_values", "measure_update", "refuse_unsupported", "take_snapshot"]
+__all__ = ["Snapshot", "measure_update", "take_snapshot"]
 
 
 @dataclass(eq=False)
@@ -26,113 +26,123 @@ class Snapshot:
 
     Attributes:
         context: Where in training it is.
-        layout: Which column of the sums belongs to which layer.
-        parameters: The parameters measured, one per column.
-        sums: By name, ``(tensors,)`` each, float64, on the device.
-        gradient_sample: Sampled entries of all gradients, one after another.
-        parameter_sample: Sampled entries of all parameters before the update.
+        columns: What is measured.
+        plan: How the gradients are read.
+        layout: Which column belongs to which layer.
+        sums: By name, ``(tensors,)`` each.
+        squares: Sums of squares as the optimizer would use them.
+        marks: Which gradients these were and how often each had been written to.
+        parameter_sample: Sampled entries of the parameters before the update.
+        gradient_sample: Sampled entries of the gradients, kept while clipping is watched.
+        may_be_refused: Whether the optimizer itself leaves out a step that is not finite, as fused
+            ones under a gradient scaler do.
+        touched: Whether somebody wrote to the gradients since; known after the update.
     """
 
     context: StepContext
+    columns: Columns
+    plan: Plan
     layout: Layout
-    parameters: list[nn.Parameter]
-    sums: dict[str, Tensor]
-    gradient_sample: Tensor
+    sums: dict[str, Numbers]
+    squares: Numbers
+    marks: list[int]
     parameter_sample: Tensor
+    gradient_sample: Numbers | None
+    may_be_refused: bool
+    touched: bool = False
 
 
-def gradient_values(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-    """Return the stored gradient values of each parameter that has any."""
-    return [measure.flat_values(p.grad) for p in parameters if p.grad is not None]
-
-
+@np.errstate(all="ignore")
 def take_snapshot(
-    all_tensors: Sequence[WatchedTensor],
-    tensors: Sequence[WatchedTensor],
+    columns: Columns,
+    gradients: Sequence[Tensor],
     context: StepContext,
-    gradient_scale: Tensor | None,
+    *,
+    scale: Tensor | None = None,
+    histogram: bool = False,
+    watch_clipping: bool = True,
 ) -> Snapshot:
     """Measure gradients that are complete but not used yet.
 
     Args:
-        all_tensors: Those of the optimizer, in depth order; they decide the rows.
-        tensors: Those among them that have a gradient.
+        columns: What is measured.
+        gradients: One per column.
         context: Where in training this is.
-        gradient_scale: What the gradients are still multiplied by, shape ``()``.
+        scale: What the gradients are still multiplied by, shape ``()``.
+        histogram: Whether to count magnitudes, too.
+        watch_clipping: Whether to keep a sample, to find out how many entries are clipped.
     """
-    parameters = [tensor.parameter for tensor in tensors]
-    values = gradient_values(parameters)
-    gradient_sample = measure.sample(values)
-    rows = measure.measure(values, gradient_sample)
-    sums = dict(zip(measure.GRADIENT_STATISTICS, rows.unbind(), strict=True))
-    if gradient_scale is not None:
-        sums["squares"] = sums["squares"] / gradient_scale.to(sums["squares"].dtype).square()
-        sums["abs_max"] = sums["abs_max"] / gradient_scale
-        gradient_sample = gradient_sample / gradient_scale
-    weights = [measure.flat_values(parameter) for parameter in parameters]
-    parameter_sample = measure.sample(weights)
-    sums["param_squares"] = measure.segment_squares(parameter_sample, weights)
-    layout = _layout(all_tensors, tensors, values)
-    return Snapshot(context, layout, parameters, sums, gradient_sample, parameter_sample)
-
-
-def measure_update(step: Snapshot) -> dict[str, Tensor]:
-    """Measure what changed since the snapshot: parameters, and gradients by clipping."""
-    weights = [measure.flat_values(parameter) for parameter in step.parameters]
-    change = measure.sample(weights) - step.parameter_sample
-    sums = {"update_squares": measure.segment_squares(change, weights)}
-    if all(parameter.grad is not None for parameter in step.parameters):
-        values = gradient_values(step.parameters)
-        after = measure.sample(values)
-        sums["squares_at_update"] = measure.sum_of_squares(values, after)
-        if after.shape == step.gradient_sample.shape:
-            sums["clipped"] = measure.segment_changes(step.gradient_sample, after, values)
-    return sums
-
-
-def _layout(
-    all_tensors: Sequence[WatchedTensor],
-    tensors: Sequence[WatchedTensor],
-    values: Sequence[Tensor],
-) -> Layout:
-    layers = tuple(dict.fromkeys(tensor.layer for tensor in all_tensors))
-    place = {layer: index for index, layer in enumerate(layers)}
-    return Layout(
-        layers=layers,
-        row=np.array([place[tensor.layer] for tensor in tensors], dtype=np.intp),
-        size=np.array([_real_size(tensor.parameter) for tensor in tensors], dtype=np.float64),
-        stored=np.array([value.numel() for value in values], dtype=np.float64),
-        is_weight=np.array([_is_weight(tensor.parameter) for tensor in tensors]),
+    backend = columns.backend
+    values, plan, layout = columns.read(gradients)
+    numbers = backend.wide(measure.take_sample(plan, values))
+    sums = measure.gradient_sums(backend, plan, values, numbers)
+    if scale is not None:
+        factor = backend.wide(scale.detach())
+        sums, numbers = _divided(sums, factor), numbers / factor
+    squares = sums["squares"]
+    if (correction := context.window_correction) != 1.0:
+        sums = _divided(sums, 1.0 / correction)
+    if histogram:
+        counts = backend.histogram(plan, numbers * correction)
+        sums["histogram"] = backend.weigh(plan, counts)
+    sample = columns.sample_weights()
+    sums["param_squares"] = measure.sampled_squares(backend, columns.plan, backend.wide(sample))
+    kept = numbers if watch_clipping else None
+    return Snapshot(
+        context,
+        columns,
+        plan,
+        layout,
+        sums,
+        squares,
+        _marks(gradients),
+        sample,
+        kept,
+        may_be_refused=scale is not None,
     )
 
 
-def _is_weight(parameter: nn.Parameter) -> bool:
-    """Whether a parameter mixes units: a scale per channel of shape (C, 1, 1) does not."""
-    return parameter.dim() == 2 or sum(size > 1 for size in parameter.shape) >= 2
+@np.errstate(all="ignore")
+def measure_update(step: Snapshot) -> dict[str, Numbers]:
+    """Measure what changed since the snapshot: parameters, and gradients by clipping."""
+    backend, plan = step.columns.backend, step.columns.plan
+    before, after = step.parameter_sample, step.columns.sample_weights()
+    change = backend.wide(after) - backend.wide(before)
+    sums = {"update_squares": measure.sampled_squares(backend, plan, change)}
+    gradients = [parameter.grad for parameter in step.columns.parameters]
+    known = [gradient for gradient in gradients if gradient is not None]
+    if len(known) < len(gradients):
+        return sums  # set to None already, so nobody can say what was used
+    step.touched = _marks(known) != step.marks
+    if step.touched or step.gradient_sample is not None:
+        return sums | _clipping(step, known)
+    return sums | {"squares_at_update": step.squares, "clipped": backend.zeros(step.squares)}
 
 
-def _real_size(parameter: nn.Parameter) -> int:
-    return parameter.numel() * (2 if parameter.is_complex() else 1)
+def _clipping(step: Snapshot, gradients: Sequence[Tensor]) -> dict[str, Numbers]:
+    """Measure the gradients that were used, against those before."""
+    backend, plan = step.columns.backend, step.plan
+    values, now, _ = step.columns.read(gradients)
+    if now is not plan and now.sizes != plan.sizes:
+        return {}  # a sparse gradient that was replaced by another one
+    after = backend.wide(measure.take_sample(plan, values))
+    sums = {"squares_at_update": measure.exact_squares(backend, plan, values, after)}
+    if step.gradient_sample is not None:
+        before = step.gradient_sample
+        sums["clipped"] = measure.changed_entries(backend, plan, before, after)
+    return sums
 
 
-def refuse_unsupported(tensors: Sequence[WatchedTensor]) -> None:
-    """Raise for what would be measured wrongly.
+def _marks(gradients: Sequence[Tensor]) -> list[int]:
+    """Return which tensors these are and how often each was written to.
 
-    Raises:
-        ShardedGradientError: A parameter is split over ranks.
-        GradGuardError: The parameters are on several devices.
+    Autograd counts writes; the identity tells a tensor that was replaced.
     """
-    sharded = [tensor.name for tensor in tensors if hasattr(tensor.parameter, "placements")]
-    if sharded:
-        msg = (
-            f"Gradients must be whole on each rank, got the sharded parameter {sharded[0]!r}. "
-            "Use DDP or a single device: numbers of one shard would be wrong."
-        )
-        raise ShardedGradientError(msg)
-    devices = {tensor.parameter.device for tensor in tensors}
-    if len(devices) > 1:
-        msg = (
-            "The parameters of one optimizer must be on one device, got "
-            f"{', '.join(sorted(map(str, devices)))}. Choose the layers of one with `include`."
-        )
-        raise GradGuardError(msg)
+    writes = [gradient._version for gradient in gradients]  # noqa: SLF001 - torch has no other way to ask
+    return [*map(id, gradients), *writes]
+
+
+def _divided(sums: dict[str, Numbers], factor: Numbers) -> dict[str, Numbers]:
+    """Return the sums of gradients that are smaller by a factor."""
+    powers = {"squares": 2, "total": 1, "abs_max": 1}
+    return {name: row / factor ** powers.get(name, 0) for name, row in sums.items()}

@@ -6,6 +6,7 @@ keeps its things is here, and nothing is changed.
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable
@@ -14,13 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
+from lightning_gradguard.governor import Governor
 from lightning_gradguard.sinks import ConsoleSink, LoggerSink, Sink, TensorBoardSink
 
 if TYPE_CHECKING:
-    from pytorch_lightning import Trainer
+    from pytorch_lightning import LightningModule, Trainer
     from torch.utils.hooks import RemovableHandle
 
 __all__ = [
+    "agree_on_interval",
     "default_sinks",
     "gradient_scale",
     "hook_after_step",
@@ -30,7 +33,10 @@ __all__ = [
     "loss_scale",
     "parameters_of",
     "reason_not_to_watch",
+    "window_batches",
 ]
+
+_log: Final = logging.getLogger(__name__)
 
 _NOT_SET: Final = {"", "0", "false", "no", "off"}
 
@@ -83,6 +89,29 @@ def learning_rates(optimizer: torch.optim.Optimizer) -> tuple[float, ...]:
     """Return one rate per group, NaN where there is none to read without waiting."""
     rates = (group.get("lr") for group in optimizer.param_groups)
     return tuple(float(rate) if isinstance(rate, (int, float)) else float("nan") for rate in rates)
+
+
+def window_batches(trainer: Trainer, pl_module: LightningModule) -> int:
+    """Return how many batches each loss is divided by, which Lightning does by itself only."""
+    if not pl_module.automatic_optimization:
+        return 1
+    return max(1, int(trainer.accumulate_grad_batches))
+
+
+def agree_on_interval(trainer: Trainer, governor: Governor) -> None:
+    """Give all ranks the longest interval that any of them wants, and say so the first time."""
+    wanted = governor.wanted
+    if trainer.world_size > 1:
+        mine = torch.tensor(float(wanted), device=trainer.strategy.root_device)
+        wanted = int(trainer.strategy.reduce(mine, reduce_op="max"))
+    before, governor.interval = governor.interval, wanted
+    if before == 1 < governor.interval and not governor.has_spoken and trainer.is_global_zero:
+        governor.has_spoken = True
+        _log.warning(
+            "gradguard looks at one step in %d now, to stay below max_overhead=%g.",
+            governor.interval,
+            governor.max_overhead,
+        )
 
 
 def hook_after_step(

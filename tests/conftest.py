@@ -8,6 +8,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from lightning_gradguard import devices
+
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
 settings.register_profile("slow", max_examples=5000, deadline=None)
@@ -21,3 +23,11 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(params=["host", "device"])
+def backend(request, monkeypatch) -> str:
+    """Measure as on the CPU, and then as on a device: both can do it with tensors on the CPU."""
+    if request.param == "device":
+        monkeypatch.setattr(devices, "is_host", lambda _device: False)
+    return request.param

@@ -32,19 +32,28 @@ def entries(tensor: Tensor) -> Vector:
     return np.array(tensor.double().numpy(), dtype=np.float64).ravel()
 
 
-def statistics(numbers: Vector) -> tuple[float, float, float, float]:
-    """Return sum of squares, largest magnitude, zeros and non-finite entries."""
-    largest = float(np.max(np.abs(numbers))) if numbers.size else 0.0
-    squares = float(np.sum(numbers.astype(np.float64) ** 2))
-    return squares, largest, float(np.sum(numbers == 0)), float(np.sum(~np.isfinite(numbers)))
+def statistics(numbers: Vector) -> dict[str, float]:
+    """Return sum of squares, sum, largest magnitude, zeros and non-finite entries."""
+    numbers = np.asarray(numbers, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return {
+            "squares": float(np.sum(numbers**2)),
+            "total": float(np.sum(numbers)),
+            "abs_max": float(np.max(np.abs(numbers))) if numbers.size else 0.0,
+            "zeros": float(np.sum(numbers == 0)),
+            "nonfinite": float(np.sum(~np.isfinite(numbers))),
+        }
 
 
 def log2_histogram(numbers: Vector) -> Vector:
-    """Count magnitudes per octave between explicit edges, underflow first, overflow last."""
-    edges = [2.0**power for power in range(HISTOGRAM_LOW, HISTOGRAM_HIGH + 1)]
-    counts = np.zeros(len(edges) + 1)
-    for number in np.abs(numbers[np.isfinite(numbers) & (numbers != 0)]):
-        counts[int(np.searchsorted(edges, number, side="right"))] += 1
+    """Count magnitudes between explicit edges: zeros first, what is not finite last."""
+    magnitudes = np.abs(np.asarray(numbers, dtype=np.float64))
+    octaves = [2.0**power for power in range(HISTOGRAM_LOW, HISTOGRAM_HIGH + 1)]
+    edges = [2.0**-134, *octaves, 2.0**128]  # bfloat16 flushes below and overflows above
+    finite = magnitudes[np.isfinite(magnitudes)]
+    column = 1 + np.searchsorted(edges, finite[finite > 0.0], side="right")
+    counts = np.bincount(column, minlength=len(edges) + 3).astype(np.float64)
+    counts[0], counts[-1] = np.sum(finite == 0.0), np.sum(~np.isfinite(magnitudes))
     return counts
 
 

@@ -49,6 +49,8 @@ def make_frame(
     numbers: dict[str, Any] = {
         "grad_norm": norms,
         "grad_rms": norms / 10.0,
+        "grad_mean": np.zeros_like(norms),
+        "grad_std": norms / 10.0,
         "grad_abs_max": norms,
         "zero_fraction": np.zeros_like(norms),
         "num_nonfinite": count,
@@ -57,6 +59,7 @@ def make_frame(
         "weight_grad_norm": norms + hidden,
         "weight_param_norm": sizes + hidden,
         "weight_update_norm": updates + hidden,
+        "is_sampled": np.zeros(norms.shape, dtype=bool),
         "global_grad_norm": float(np.sqrt(np.nansum(norms**2))),
         "loss": 1.0,
         "learning_rates": (0.1,),

@@ -87,11 +87,11 @@ class Exploding:
     def _by_update(self, frame: Frame) -> Finding | None:
         """Judge how far the applied update moved each layer's weights."""
         self._note_young_layers(frame)
-        ratio = dict(zip(frame.layers, frame.weight_update_ratio.tolist(), strict=True))
+        ratio = frame.weight_update_ratio
         large = {
-            layer: r
-            for layer, r in ratio.items()
-            if r >= self._max_update_ratio and layer not in self._young
+            frame.layers[index]: float(ratio[index])
+            for index in np.flatnonzero(ratio >= self._max_update_ratio)
+            if frame.layers[index] not in self._young
         }
         self._large_updates = {layer: self._large_updates.get(layer, 0) + 1 for layer in large}
         lasting = [
@@ -131,23 +131,22 @@ class Exploding:
 
     def _note_young_layers(self, frame: Frame) -> None:
         """Keep in mind which weights were zero a little while ago: any step is large for them."""
-        for layer, norm in zip(frame.layers, frame.weight_param_norm.tolist(), strict=True):
-            if norm == 0.0:
-                self._young[layer] = self._warmup
-            elif layer in self._young:
-                self._young[layer] -= 1
-        self._young = {layer: left for layer, left in self._young.items() if left > 0}
+        zero = {frame.layers[index] for index in np.flatnonzero(frame.weight_param_norm == 0.0)}
+        older = {layer: left - 1 for layer, left in self._young.items() if left > 1}
+        self._young = older | dict.fromkeys(zero, self._warmup)
 
     def _by_depth(self, frame: Frame) -> Finding | None:
         """Judge whether gradients grow on their way to the input."""
         profile = depth_profile(frame)
-        if profile is None or not math.isfinite(profile.near_loss):
+        if profile is None:
+            return None
+        quarter = max(1, len(profile.decades) // 4)
+        moved = float(np.median(profile.update_ratio[:quarter]))
+        if not moved >= self._max_update_ratio / 10.0 or not math.isfinite(profile.near_loss):
             return None
         excess = profile.decades - profile.near_loss
-        quarter = max(1, len(excess) // 4)
         early = float(np.median(excess[:quarter]))
-        moved = float(np.median(profile.update_ratio[:quarter]))
-        if early < self._limit or not moved >= self._max_update_ratio / 10.0:
+        if early < self._limit:
             return None
         return Finding(
             kind="exploding",
@@ -170,6 +169,8 @@ class Exploding:
 
     def _by_time(self, frame: Frame) -> Finding | None:
         """Judge whether gradients grow on their way to the first time steps."""
+        if not frame.time_profiles:
+            return None
         moved = dict(zip(frame.layers, frame.weight_update_ratio.tolist(), strict=True))
         for layer, profile in frame.time_profiles.items():
             excess = -decades_over_time(profile)

@@ -114,7 +114,9 @@ class Vanishing:
 
     def _over_depth(self, frame: Frame) -> Finding | None:
         profile = depth_profile(frame)
-        if profile is None or not frame.stepped or not math.isfinite(profile.near_loss):
+        if profile is None or not frame.stepped or self._moves(profile.update_ratio[0]):
+            return None
+        if not math.isfinite(profile.near_loss):
             return None
         drop = profile.near_loss - profile.decades
         limit = self._mild_limit if self._is_stuck(profile) else self._limit
@@ -137,8 +139,10 @@ class Vanishing:
 
     def _is_stuck(self, profile: DepthProfile) -> bool:
         """Whether the loss never moved although the last layer does, so not for a small rate."""
-        moves = bool(profile.update_ratio[-1] > self._max_update_ratio)
-        return moves and self._progress.never_moved()
+        return self._moves(profile.update_ratio[-1]) and self._progress.never_moved()
+
+    def _moves(self, update_ratio: float) -> bool:
+        return bool(update_ratio > self._max_update_ratio)
 
     def _first_layers_below(self, profile: DepthProfile, drop: Vector, limit: float) -> int:
         """Count layers, from the input on, whose gradient is too small and which stand still."""

@@ -5,8 +5,9 @@ In: findings. Out: a `Summary`: one entry per fault, its worst moment, causes be
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from lightning_gradguard import schema
 from lightning_gradguard.findings import Finding
@@ -28,6 +29,9 @@ class Summary:
         last_frame: The last step that was looked at, or None.
         unchecked: What could not be looked at, one sentence each.
         stopped: Why watching ended before the run did or never began; None when it did not.
+        amp_overflows: Steps that a gradient scaler skipped since the gradient overflowed.
+        noise_scales: Gradient noise scale in batches, for each optimizer where it is known.
+        interval: Optimizer steps from one look to the next, at the end.
         overhead_ms: Median time that the monitor itself took per step, in milliseconds.
         step_ms: Median time of a whole step, in milliseconds.
     """
@@ -40,6 +44,9 @@ class Summary:
     last_frame: Frame | None = None
     unchecked: Sequence[str] = ()
     stopped: str | None = None
+    amp_overflows: int = 0
+    noise_scales: Mapping[int, float] = field(default_factory=dict)
+    interval: int = 1
     overhead_ms: float = float("nan")
     step_ms: float = float("nan")
 
@@ -61,11 +68,7 @@ def summarise(
     *,
     observed_steps: int,
     steps: int,
-    last_frame: Frame | None = None,
-    unchecked: Sequence[str] = (),
-    stopped: str | None = None,
-    overhead_ms: float = float("nan"),
-    step_ms: float = float("nan"),
+    **run: Any,  # noqa: ANN401 - the other fields of `Summary`, as they are
 ) -> Summary:
     """Return the summary of a run.
 
@@ -73,11 +76,7 @@ def summarise(
         findings: Onsets, escalations and ends, oldest first.
         observed_steps: Optimizer steps that were looked at.
         steps: Optimizer steps that were made.
-        last_frame: The last step that was looked at.
-        unchecked: What could not be looked at, one sentence each.
-        stopped: Why watching ended early or never began.
-        overhead_ms: Median cost of the monitor per step, in milliseconds.
-        step_ms: Median length of a step, in milliseconds.
+        run: Any other field of `Summary`.
     """
     worst: dict[int, Finding] = {}
     ended: set[int] = set()
@@ -94,11 +93,7 @@ def summarise(
         ended=frozenset(ended),
         observed_steps=observed_steps,
         steps=steps,
-        last_frame=last_frame,
-        unchecked=tuple(unchecked),
-        stopped=stopped,
-        overhead_ms=overhead_ms,
-        step_ms=step_ms,
+        **run,
     )
 
 

@@ -54,6 +54,9 @@ def summary_lines(summary: Summary) -> list[str]:
         lines += _fault_lines(fault)
     if summary.last_frame is not None and len(summary.last_frame.layers) > 1:
         lines.append(f"  depth   {sparkline(summary.last_frame)}  input to loss, log gradient norm")
+    if summary.amp_overflows:
+        lines.append(f"  scaler  {summary.amp_overflows} steps skipped, as float16 overflowed")
+    lines += [_noise(index, scale) for index, scale in summary.noise_scales.items()]
     lines += [f"  not checked: {reason}" for reason in summary.unchecked]
     lines.append(f"  cost    {_cost(summary)}")
     return lines
@@ -97,13 +100,19 @@ def _fault_lines(fault: Finding) -> Sequence[str]:
     return lines
 
 
+def _noise(optimizer_index: int, scale: float) -> str:
+    which = f", optimizer {optimizer_index}" if optimizer_index else ""
+    return f"  noise   scale of about {scale:.3g} batches{which}: averaging over more hardly helps"
+
+
 def _cost(summary: Summary) -> str:
     if math.isnan(summary.overhead_ms):
         return f"not measured; {summary.steps} steps"
     share = ""
     if summary.step_ms > 0.0:
         share = f", {100.0 * summary.overhead_ms / summary.step_ms:.1f} % of a step"
+    every = f", one in {summary.interval}" if summary.interval > 1 else ""
     return (
         f"{summary.overhead_ms:.2f} ms per step{share}; "
-        f"{summary.observed_steps} steps observed, {summary.steps} made"
+        f"{summary.observed_steps} steps observed{every}, {summary.steps} made"
     )

@@ -28,6 +28,7 @@ def scalars(observation: Observation) -> dict[str, float]:
         "lr_factor": frame.lr_factor,
         "num_nonfinite": float(np.nansum(frame.num_nonfinite)),
         "update_ratio_median": float(np.median(ratios)) if ratios.size else None,
+        "noise_scale": observation.noise_scale,
         "layers_flagged": float(len(observation.flagged_layers)),
         "severity": float(observation.severity or 0),
         "overhead_ms": observation.overhead_ms,

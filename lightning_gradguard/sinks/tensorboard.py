@@ -19,6 +19,7 @@ from lightning_gradguard import schema
 from lightning_gradguard.events import Event, Observation
 from lightning_gradguard.findings import Finding, layer_phrase
 from lightning_gradguard.frame import Frame, Vector
+from lightning_gradguard.histogram import octaves
 from lightning_gradguard.sinks.layers import spread_over_depth, unusual_layers
 from lightning_gradguard.sinks.scalars import layer_scalars, scalars
 
@@ -88,7 +89,7 @@ class TensorBoardSink:
         if frame.log2_histogram is None:
             return
         chosen = _choose(frame.layers, self._histogram_globs, self._most_histograms)
-        for layer, counts in zip(frame.layers, frame.log2_histogram, strict=True):
+        for layer, counts in zip(frame.layers, octaves(frame.log2_histogram), strict=True):
             if layer in chosen:
                 self._write_histogram(frame, layer, counts)
 

@@ -76,6 +76,9 @@ def test_an_unknown_glob_is_named_before_training_starts():
     ("options", "message"),
     [
         ({"every_n_steps": 0}, "`every_n_steps` must be a whole number of at least 1, got 0."),
+        ({"max_overhead": 0.0}, "`max_overhead` must be a share above 0 and up to 1, such as"),
+        ({"max_overhead": 2}, "`max_overhead` must be a share above 0 and up to 1, such as 0.02"),
+        ({"max_overhead": True}, "`max_overhead` must be a share .* such as 0.02, got True."),
         ({"group_by": "layer"}, "`group_by` must be 'module' or 'parameter', got 'layer'."),
         ({"on_error": "ignore"}, "`on_error` must be 'warn' or 'raise', got 'ignore'."),
         ({"ignore": ["vanishin"]}, "`ignore` must name a kind of finding, got 'vanishin'"),
@@ -143,7 +146,7 @@ def test_a_fault_of_the_monitor_is_warned_of_once_and_training_goes_on(monkeypat
         msg = "a bug"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr("lightning_gradguard.measure.measure", broken)
+    monkeypatch.setattr("lightning_gradguard.measure.gradient_sums", broken)
     monitor = GradientMonitor(sinks=[])
     model = Classifier(mlp())
     fit = trainer(monitor)

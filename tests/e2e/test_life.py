@@ -110,6 +110,32 @@ def test_a_resumed_run_says_what_an_uninterrupted_run_says(tmp_path):
     torch.load(tmp_path / "half.ckpt", weights_only=True)
 
 
+def test_counts_and_the_noise_scale_go_on_after_a_checkpoint(tmp_path):
+    class Overflows(Classifier):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step((batch[0], torch.zeros_like(batch[1])), batch_idx)
+            return loss * (1e6 if batch_idx == 4 else 1.0)
+
+    def run(max_epochs, ckpt_path=None):
+        pl.seed_everything(5, verbose=False)
+        monitor = GradientMonitor(sinks=[], on_error="raise")
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=10_000)
+        precision = MixedPrecision("16-mixed", device="cpu", scaler=scaler)
+        fit = trainer(
+            monitor, max_epochs=max_epochs, accumulate_grad_batches=2, plugins=[precision]
+        )
+        fit.fit(Overflows(mlp()), random_data(8 * 30, 6), ckpt_path=ckpt_path)
+        return fit, monitor.summary()
+
+    fit, half = run(1)
+    fit.save_checkpoint(tmp_path / "half.ckpt", weights_only=False)
+    resumed, whole = run(2, tmp_path / "half.ckpt")[1], run(2)[1]
+    assert half.noise_scales == {}
+    assert resumed.noise_scales == pytest.approx(whole.noise_scales)
+    assert whole.noise_scales[0] > 0.0
+    assert (half.amp_overflows, resumed.amp_overflows, whole.amp_overflows) == (1, 2, 2)
+
+
 def test_a_checkpoint_holds_what_was_found_at_its_very_step(tmp_path):
     every_three = pl.callbacks.ModelCheckpoint(
         dirpath=tmp_path, every_n_train_steps=3, filename="{step}", save_top_k=-1

@@ -19,6 +19,7 @@ from tests.e2e.models import (
     recurrent,
     trainer,
 )
+from tests.e2e.modes import MODES
 
 
 def everything_left(make_model, data, callbacks, **options):
@@ -77,6 +78,7 @@ CASES = {
 }
 
 
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("case", CASES)
 def test_a_watched_run_leaves_what_an_unwatched_run_leaves(case):
     make_model, shape, options = CASES[case]
@@ -99,6 +101,19 @@ def test_a_gradient_scaler_is_left_alone(fused):
 
     monitor = GradientMonitor(sinks=[], on_error="raise")
     assert_identical(run([monitor]), run([]))
+    assert monitor.summary().observed_steps > 0
+
+
+@pytest.mark.parametrize("name", [name for name in MODES if name != "compiled"])
+def test_every_mode_of_the_table_trains_as_if_alone(name):
+    mode = MODES[name]
+
+    def train(callbacks):
+        options = {**mode.options, **({"plugins": [scaler()]} if mode.uses_scaler else {})}
+        return everything_left(mode.model, random_data(*mode.shape), callbacks, **options)
+
+    monitor = GradientMonitor(sinks=[], on_error="raise", exact=mode.exact)
+    assert_identical(train([monitor]), train([]))
     assert monitor.summary().observed_steps > 0
 
 

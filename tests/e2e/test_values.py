@@ -1,168 +1,140 @@
-"""What the frame says equals what an independent computation says."""
+"""Every number of every frame equals an independent computation in float64, whatever the mode."""
 
 from __future__ import annotations
 
-import math
+import copy
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins import MixedPrecision
+from torch import nn
 
 from lightning_gradguard import GradientMonitor
-from tests.e2e.models import Classifier, TwoOptimizers, mlp, random_data, trainer
-
-LAYERS = ("network.0", "network.2", "network.4")
-
-
-class Oracle(pl.Callback):
-    """Compute in float64, from the same hooks, what the monitor should find."""
-
-    def __init__(self, scale=1.0):
-        self.scale = scale
-        self.norms, self.ratios, self.losses = [], [], []
-        self.before = {}
-
-    def on_before_backward(self, trainer, module, loss):
-        self.losses.append(loss.item() / self.scale)
-
-    def on_before_optimizer_step(self, trainer, module, optimizer):
-        self.before = {n: p.detach().double().clone() for n, p in module.named_parameters()}
-        gradients = {n: p.grad.double() / self.scale for n, p in module.named_parameters()}
-        self.norms.append([_joined(gradients, layer).norm().item() for layer in LAYERS])
-
-    def on_train_batch_end(self, trainer, module, *_):
-        if not self.before:
-            return  # still accumulating
-        change = {n: p.detach().double() - self.before[n] for n, p in module.named_parameters()}
-        self.ratios.append(
-            [(_joined(change, x).norm() / _joined(self.before, x).norm()).item() for x in LAYERS]
-        )
+from tests.e2e import float64
+from tests.e2e.models import Keep, TwoOptimizers, random_data, trainer
+from tests.e2e.modes import MODES, Mode, Noted, Words, mode, scaled
 
 
-def _joined(tensors, layer):
-    return torch.cat([t.flatten() for name, t in tensors.items() if name.startswith(layer)])
-
-
-class Frames:
-    """Keep every frame."""
-
-    def __init__(self):
-        self.all = []
-
-    def emit(self, event):
-        if hasattr(event, "frame"):
-            self.all.append(event.frame)
-
-
-def watch(model, *callbacks, **options):
-    frames = Frames()
-    monitor = GradientMonitor(sinks=[frames], on_error="raise")
+def watch(row: Mode, *callbacks: Any) -> tuple[list[Any], float64.Oracle, GradientMonitor]:
+    """Train, and return what was seen and what should have been."""
+    oracle, kept = float64.Oracle(**row.oracle), Keep()
+    monitor = GradientMonitor(sinks=[kept], on_error="raise", exact=row.exact)
     pl.seed_everything(3, verbose=False)
-    trainer(monitor, *callbacks, **options).fit(model, random_data(32, 6))
-    return frames.all
+    options = {"log_every_n_steps": 1, **row.options}
+    if row.uses_scaler:
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        options["plugins"] = [MixedPrecision("16-mixed", device="cpu", scaler=scaler)]
+    trainer(oracle, monitor, *callbacks, **options).fit(row.model(), random_data(*row.shape))
+    return kept.frames, oracle, monitor
 
 
-def test_norms_ratios_and_losses_equal_float64():
-    oracle = Oracle()
-    frames = watch(Classifier(mlp(), torch.optim.SGD), oracle)
-    assert [frame.step for frame in frames] == list(range(8))
-    for frame, norms, ratios, loss in zip(
-        frames, oracle.norms, oracle.ratios, oracle.losses, strict=True
-    ):
-        assert frame.layers == LAYERS
-        assert frame.grad_norm.tolist() == pytest.approx(norms, rel=1e-6)
-        assert frame.update_ratio.tolist() == pytest.approx(ratios, rel=1e-5)
-        assert frame.loss == pytest.approx(loss, rel=1e-6)
-        assert frame.global_grad_norm == pytest.approx(math.hypot(*norms), rel=1e-6)
-        assert frame.clip_coefficient == pytest.approx(1.0)
-        assert frame.learning_rates == (0.01,)
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("name", MODES)
+def test_every_number_of_every_frame_equals_float64(name):
+    row = MODES[name]
+    frames, oracle, monitor = watch(row)
+    assert frames
+    assert monitor.summary().steps == len(frames) == sum(map(len, oracle.steps.values()))
+    for index, steps in oracle.steps.items():
+        mine = [frame for frame in frames if frame.optimizer_index == index]
+        for frame, expected in zip(mine, steps, strict=True):
+            float64.assert_equal(
+                frame,
+                expected,
+                rel=row.rel,
+                sampled_rel=row.sampled_rel,
+                sees_update=row.sees_update,
+            )
+    if row.sees_update and row.clips is not None:
+        assert (frames[-1].clip_coefficient < 0.999) == row.clips
 
 
+def test_a_window_is_the_mean_over_the_batches_that_are_really_in_it():
+    class Alone(pl.Callback):
+        """Compute the gradient of a window's mean loss in float64, with a copy of the network."""
+
+        def __init__(self):
+            self.batches, self.norms, self.losses = [], [], []
+
+        def on_train_batch_start(self, trainer, module, batch, batch_idx):
+            self.batches.append(batch)
+
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            network = copy.deepcopy(module.network).double()
+            network.zero_grad()
+            x, y = (torch.cat(parts) for parts in zip(*self.batches, strict=True))
+            loss = nn.functional.cross_entropy(network(x.double()), y)
+            loss.backward()
+            squares = [p.grad.square().sum().item() for p in network.parameters()]
+            self.norms.append(sum(squares) ** 0.5)
+            self.losses.append(loss.item())
+            self.batches = []
+
+    alone = Alone()
+    frames, _, _ = watch(MODES["accumulation, short window"], alone)
+    assert [frame.accumulated_batches for frame in frames] == [4, 4, 1, 4, 4, 1]
+    assert [frame.window_correction for frame in frames] == [1, 1, 4, 1, 1, 4]
+    assert [frame.global_grad_norm for frame in frames] == pytest.approx(alone.norms, rel=1e-5)
+    assert [frame.loss for frame in frames] == pytest.approx(alone.losses, rel=1e-5)
+
+
+def test_the_first_batch_of_a_window_is_measured_alone():
+    class First(pl.Callback):
+        def __init__(self):
+            self.norms = []
+
+        def on_after_backward(self, trainer, module):
+            gradients = [p.grad.double().flatten() * 4 for p in module.parameters()]
+            if trainer.fit_loop.batch_idx % 4 == 0:
+                self.norms.append(torch.cat(gradients).norm().item())
+
+    first = First()
+    frames, _, _ = watch(MODES["accumulation, short window"], first)
+    assert [f.first_batch_grad_norm for f in frames] == pytest.approx(first.norms, rel=1e-6)
+    assert {f.first_batch_grad_norm for f in watch(MODES["fp32"])[0]} == {None}
+
+
+class Overflows(Noted):
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        return loss * (1e6 if batch_idx == 1 else 1.0)
+
+
+@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("fused", [False, True])
-def test_a_gradient_scaler_does_not_show_in_the_numbers(fused):
-    model = Classifier(mlp(), torch.optim.SGD, fused=fused)
-    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-    precision = MixedPrecision("16-mixed", device="cpu", scaler=scaler)
-    # Lightning unscales for ordinary optimizers and leaves it to fused ones.
-    oracle = Oracle(scale=1.0 if not fused else 1024.0)
-    frames = watch(model, oracle, plugins=[precision])
-    for frame, norms in zip(frames, oracle.norms, strict=True):
-        assert frame.grad_norm.tolist() == pytest.approx(norms, rel=1e-6)
-        assert 0.1 < frame.loss < 10.0
-        assert frame.clipped_fraction == 0.0
-        assert frame.clip_coefficient == pytest.approx(1.0)
-
-
-def test_a_step_that_the_scaler_refused_is_a_notice_and_no_alarm():
-    class Overflow(Classifier):
-        def training_step(self, batch, batch_idx):
-            return super().training_step(batch, batch_idx) * (1e6 if batch_idx == 1 else 1.0)
-
-    frames = Frames()
-    monitor = GradientMonitor(sinks=[frames], on_error="raise")
-    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-    precision = MixedPrecision("16-mixed", device="cpu", scaler=scaler)
-    trainer(monitor, plugins=[precision], max_epochs=1).fit(
-        Overflow(mlp(), torch.optim.SGD), random_data(32, 6)
-    )
-    assert [frame.stepped for frame in frames.all] == [True, False, True, True]
+def test_a_step_that_the_scaler_refused_is_a_notice_and_no_alarm(fused):
+    frames, _, monitor = watch(scaled(module=Overflows, fused=fused, max_epochs=1))
+    assert [frame.stepped for frame in frames] == [True, False, True, True]
     assert [finding.kind for finding in monitor.findings] == ["amp_overflow"]
     assert monitor.alarms == ()
+    assert monitor.summary().amp_overflows == 1
 
 
-def test_clipping_shows_in_both_norms():
-    frames = watch(Classifier(mlp(), torch.optim.SGD), gradient_clip_val=0.05)
-    for frame in frames:
-        assert frame.global_grad_norm > 0.05
-        assert frame.global_grad_norm_at_update == pytest.approx(0.05, rel=1e-4)
-        assert frame.clip_coefficient == pytest.approx(0.05 / frame.global_grad_norm, rel=1e-4)
-        assert frame.clipped_fraction == 1.0
+@pytest.mark.usefixtures("backend")
+def test_an_infinite_gradient_without_a_scaler_is_no_overflow_of_its():
+    _, _, monitor = watch(MODES["broken"])
+    assert monitor.summary().amp_overflows == 0
+    assert {finding.kind for finding in monitor.alarms} >= {"nonfinite"}
 
 
-def test_accumulated_batches_are_one_step_with_their_mean_loss():
-    oracle = Oracle()
-    frames = watch(Classifier(mlp(), torch.optim.SGD), oracle, accumulate_grad_batches=2)
-    assert len(frames) == 4
-    # The oracle sees each loss divided by two, as it goes into backward.
-    sums = [sum(oracle.losses[i : i + 2]) for i in range(0, 8, 2)]
-    assert [frame.loss for frame in frames] == pytest.approx(sums, rel=1e-6)
-    for frame, norms in zip(frames, oracle.norms, strict=True):
-        assert frame.grad_norm.tolist() == pytest.approx(norms, rel=1e-6)
-
-
-def test_each_optimizer_is_counted_and_measured_apart():
-    frames = watch(TwoOptimizers())
-    first = [frame for frame in frames if frame.optimizer_index == 0]
-    second = [frame for frame in frames if frame.optimizer_index == 1]
-    assert {frame.layers for frame in first} == {("first",)}
-    assert {frame.layers for frame in second} == {("second",)}
-    assert [frame.step for frame in first] == [frame.step for frame in second] == list(range(8))
-    # The second loss is doubled on purpose.
-    assert second[0].loss / first[0].loss == pytest.approx(2.0, rel=0.2)
-
-
-def test_a_line_search_makes_one_frame_per_step():
-    frames = watch(Classifier(mlp(), torch.optim.LBFGS, max_iter=4))
-    assert [frame.step for frame in frames] == list(range(8))
-
-
-def test_an_optimizer_that_lightning_does_not_wrap_is_seen_at_its_step():
-    class Raw(TwoOptimizers):
+@pytest.mark.usefixtures("backend")
+def test_a_sparse_gradient_that_stores_nothing_is_zero():
+    class Silent(Noted):
         def training_step(self, batch, batch_idx):
-            optimizer = self.optimizers(use_pl_optimizer=False)[0]
-            loss = self.second(torch.tanh(self.first(batch[0]))).square().mean()
-            optimizer.zero_grad()
-            self.manual_backward(loss)
-            self.expected = self.first.weight.grad.double().norm().item()
-            optimizer.step()
+            none = torch.empty(0, dtype=torch.long)
+            return super().training_step(batch, batch_idx) + self.network.words(none).sum()
 
-    model = Raw()
-    frames = watch(model)
-    assert len(frames) == 8
-    weight_norm = frames[-1].weight_grad_norm[0]
-    assert weight_norm == pytest.approx(model.expected, rel=1e-6)
-    assert math.isnan(frames[-1].update_norm[0])
+    class Mute(Words):
+        def forward(self, inputs):
+            return self.head(inputs[:, :5])
+
+    frames, _, _ = watch(mode(lambda: Mute(900, 5), module=Silent))
+    for frame in frames:
+        row = frame.layers.index("network.words")
+        assert frame.grad_norm[row] == frame.grad_abs_max[row] == frame.grad_mean[row] == 0.0
+        assert frame.zero_fraction[row] == 1.0
 
 
 def test_a_profile_over_time_goes_to_the_optimizer_of_its_layer():
@@ -183,8 +155,8 @@ def test_a_profile_over_time_goes_to_the_optimizer_of_its_layer():
             late = [*self.second.parameters(), *self.core.parameters()]
             return [torch.optim.SGD(self.first.parameters(), lr=0.1), torch.optim.SGD(late, lr=0.1)]
 
-    frames = Frames()
-    monitor = GradientMonitor(sinks=[frames], on_error="raise")
+    kept = Keep()
+    monitor = GradientMonitor(sinks=[kept], on_error="raise")
     trainer(monitor, max_steps=2).fit(Pair(), random_data(16, 12, 2))
-    profiles = {frame.optimizer_index: set(frame.time_profiles) for frame in frames.all[:2]}
+    profiles = {frame.optimizer_index: set(frame.time_profiles) for frame in kept.frames[:2]}
     assert profiles == {0: set(), 1: {"core"}}

@@ -28,6 +28,7 @@ def layout(**changes):
         "size": sizes,
         "stored": sizes,
         "is_weight": np.array([True, False, False]),
+        "is_sampled": np.array([True, False, False]),
     }
     return Layout(**{**fields, **changes})
 
@@ -35,6 +36,7 @@ def layout(**changes):
 def sums(**changes):
     fields = {
         "squares": squares(GRADIENTS),
+        "total": np.array([g.sum() for g in GRADIENTS]),
         "abs_max": np.array([np.abs(g).max() for g in GRADIENTS]),
         "zeros": np.array([2.0, 1.0, 0.0]),
         "nonfinite": np.zeros(3),
@@ -59,6 +61,8 @@ def test_norms_of_a_layer_are_those_of_its_tensors_joined() -> None:
     np.testing.assert_allclose(frame.grad_norm, norms(A, B))
     rms = [np.sqrt(np.mean(A**2)), np.sqrt(np.mean(B**2)), np.nan]
     np.testing.assert_allclose(frame.grad_rms, rms)
+    np.testing.assert_allclose(frame.grad_mean, [A.mean(), B.mean(), np.nan])
+    np.testing.assert_allclose(frame.grad_std, [A.std(), B.std(), np.nan])
     np.testing.assert_allclose(frame.grad_abs_max, [np.abs(A).max(), np.abs(B).max(), np.nan])
     joined = np.concatenate([w.ravel() for w in WEIGHTS[:2]])
     np.testing.assert_allclose(frame.param_norm, norms(joined, WEIGHTS[2]))
@@ -85,6 +89,9 @@ def test_layer_without_gradient_is_nan_in_every_number_and_never_zero() -> None:
     numbers = [
         frame.grad_norm,
         frame.grad_rms,
+        frame.grad_mean,
+        frame.grad_std,
+        frame.grad_ratio,
         frame.grad_abs_max,
         frame.zero_fraction,
         frame.num_nonfinite,
@@ -126,6 +133,52 @@ def test_entries_that_a_sparse_gradient_does_not_store_are_zeros() -> None:
     frame = made(layout(stored=np.array([4.0, 3.0, 5.0])))
     assert frame.zero_fraction[0] == pytest.approx((2 + 1 + (12 - 4)) / 15)
     assert frame.zero_fraction[1] == 0.0
+
+
+def test_they_are_zeros_of_the_histogram_too() -> None:
+    counts = np.zeros((3, HISTOGRAM_BINS))
+    counts[:, 0], counts[:, 90] = [2.0, 1.0, 0.0], [2.0, 2.0, 5.0]
+    frame = made(layout(stored=np.array([4.0, 3.0, 5.0])), histogram=counts)
+    assert frame.log2_histogram is not None
+    assert frame.log2_histogram[:2, 0].tolist() == [2 + 1 + (12 - 4), 0]
+    assert frame.log2_histogram[:2].sum(axis=1).tolist() == [15, 5]
+    assert frame.log2_histogram[0, 0] / 15 == frame.zero_fraction[0]
+
+
+def test_what_arrived_is_left_as_it_was() -> None:
+    arrived = sums(histogram=np.ones((3, HISTOGRAM_BINS)), squares_at_update=squares(GRADIENTS))
+    before = {name: array.copy() for name, array in arrived.items()}
+    assemble(layout(stored=np.array([4.0, 3.0, 5.0])), arrived, CONTEXT, stepped=True)
+    for name, array in before.items():
+        np.testing.assert_array_equal(arrived[name], array)
+
+
+def test_a_constant_gradient_has_no_spread_and_never_a_negative_one() -> None:
+    constant = [np.full(g.shape, 0.1) for g in GRADIENTS]
+    frame = made(squares=squares(constant), total=np.array([g.sum() for g in constant]))
+    assert (frame.grad_std[:2] >= 0.0).all()
+    assert (frame.grad_std[:2] < 1e-8).all()
+
+
+def test_a_layer_is_sampled_if_one_of_its_tensors_is() -> None:
+    assert made().is_sampled.tolist() == [True, False, False]
+
+
+def test_a_short_window_scales_the_loss_and_tells_the_coefficient() -> None:
+    # The sums are those of the mean already; what the optimizer used was a quarter of it.
+    context = StepContext(step=0, accumulated_batches=1, window_batches=4)
+    used = squares(GRADIENTS) / 16.0
+    arrived = sums(loss=np.array(0.25), squares_at_update=used)
+    frame = assemble(layout(), arrived, context, stepped=True)
+    assert (frame.window_correction, frame.accumulated_batches) == (4.0, 1)
+    assert frame.loss == 1.0
+    assert frame.global_grad_norm_at_update == pytest.approx(frame.global_grad_norm / 4.0)
+    assert frame.clip_coefficient == pytest.approx(1.0)
+
+
+def test_the_first_batchs_norm_is_the_root_of_its_squares() -> None:
+    assert made(first_batch_squares=np.float64(9.0)).first_batch_grad_norm == 3.0
+    assert made().first_batch_grad_norm is None
 
 
 def test_nonfinite_entries_add_up_and_nan_is_the_largest() -> None:

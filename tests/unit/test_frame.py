@@ -51,6 +51,22 @@ def test_clip_coefficient_is_what_the_norm_was_multiplied_by(before, after, coef
     assert frame.clip_coefficient == coefficient
 
 
+def test_grad_ratio_is_gradient_over_weights() -> None:
+    frame = make_frame(gradients=(6.0, 1.0, 2.0), weights=(2.0, 5.0, 0.0))
+    np.testing.assert_allclose(frame.grad_ratio, [3.0, 0.2, NAN])
+
+
+def test_in_a_short_window_clipping_is_told_from_the_correction() -> None:
+    # The mean over one batch of four is 8; the optimizer was to use 2 and used 1.
+    frame = make_frame(
+        global_grad_norm=8.0,
+        global_grad_norm_at_update=1.0,
+        accumulated_batches=1,
+        window_correction=4.0,
+    )
+    assert frame.clip_coefficient == 0.5
+
+
 @pytest.mark.parametrize("loss", [NAN, math.inf, -math.inf])
 def test_broken_loss_makes_a_frame_nonfinite(loss) -> None:
     assert make_frame(loss=loss).has_nonfinite

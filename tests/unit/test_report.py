@@ -117,6 +117,20 @@ def test_cost_is_told_per_step_and_as_a_share_where_known(times, line) -> None:
     assert summary_lines(summary(**times))[-1] == line
 
 
+def test_skipped_steps_noise_and_a_longer_interval_are_told_where_there_are_any() -> None:
+    told = str(summary(amp_overflows=3, noise_scales={0: 12.34, 2: 0.5}, interval=20))
+    assert "3 steps skipped, as float16 overflowed" in told
+    assert "scale of about 12.3 batches:" in told
+    assert "scale of about 0.5 batches, optimizer 2:" in told
+    plain = str(summary())
+    assert all(word not in plain for word in ("skipped", "noise", "one in"))
+
+
+def test_the_interval_is_told_with_the_cost() -> None:
+    told = str(summary(interval=20, overhead_ms=0.5, step_ms=10.0))
+    assert "0.50 ms per step, 5.0 % of a step; 120 steps observed, one in 20, 240 made" in told
+
+
 def test_depth_is_drawn_when_there_is_more_than_one_layer() -> None:
     lines = summary_lines(summary(last_frame=make_frame(gradients=(1e-3, 1.0))))
     assert lines[1] == "  depth   ▁█  input to loss, log gradient norm"

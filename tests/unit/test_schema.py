@@ -40,12 +40,14 @@ def test_kinds_and_notices_are_those_of_the_design_and_share_no_name() -> None:
     }
 
 
-def test_there_are_nine_scalars() -> None:
-    assert len(set(schema.SCALARS)) == 9
+def test_there_are_ten_scalars() -> None:
+    assert len(set(schema.SCALARS)) == 10
 
 
-def test_a_bin_per_octave_and_two_for_the_rest() -> None:
-    assert schema.HISTOGRAM_BINS == 128 + 2
+def test_a_bin_per_octave_and_three_at_each_end() -> None:
+    # Zeros, what bfloat16 flushes, other underflow; overflow, what bfloat16 cannot hold, broken.
+    assert schema.HISTOGRAM_BINS == 3 + 128 + 3
+    assert (schema.HISTOGRAM_FIRST, schema.HISTOGRAM_LAST) == (3, 130)
 
 
 def test_frame_has_the_fields_of_the_design() -> None:

@@ -108,6 +108,20 @@ def test_the_last_of_each_n_steps_is_due() -> None:
     assert not any(is_due(step, 0) for step in range(5))
 
 
+def test_where_not_every_step_is_looked_at_the_next_that_is_takes_its_place() -> None:
+    looked_at = [0, 3, 6, 9, 12, 15, 49, 60, 200]
+    since = dict(zip(looked_at, [-1, *looked_at], strict=False))
+    assert [step for step in looked_at if is_due(step, 5, since=since[step])] == [
+        6,
+        9,
+        15,
+        49,
+        60,
+        200,
+    ]
+    assert not any(is_due(step, 0, since=since[step]) for step in looked_at)
+
+
 def test_scalars_are_the_frames_numbers_under_their_keys() -> None:
     frame = make_frame(
         gradients=(3.0, 4.0, 0.0),
@@ -117,7 +131,11 @@ def test_scalars_are_the_frames_numbers_under_their_keys() -> None:
         bad=[0],
     )
     observation = seen(
-        frame, severity=Severity.ERROR, flagged_layers=("l0", "l1"), overhead_ms=0.25
+        frame,
+        severity=Severity.ERROR,
+        flagged_layers=("l0", "l1"),
+        noise_scale=7.5,
+        overhead_ms=0.25,
     )
     expected = {
         "global_grad_norm": 5.0,
@@ -126,6 +144,7 @@ def test_scalars_are_the_frames_numbers_under_their_keys() -> None:
         "lr_factor": 0.5,
         "num_nonfinite": 3.0,
         "update_ratio_median": 0.15,
+        "noise_scale": 7.5,
         "layers_flagged": 2.0,
         "severity": 40.0,
         "overhead_ms": 0.25,
@@ -215,7 +234,7 @@ def test_tensorboard_shows_the_numbers_of_the_frame_at_its_step(writer) -> None:
     sink = TensorBoardSink(writer)
     for step in range(5):
         frame = make_frame(step, (3.0, 4.0), global_grad_norm_at_update=1.0)
-        sink.emit(seen(frame, is_due=step % 2 == 1, overhead_ms=0.5))
+        sink.emit(seen(frame, is_due=step % 2 == 1, noise_scale=2.0, overhead_ms=0.5))
     found = charts(writer)
     assert found["gradguard/global_grad_norm"] == [(1, 5.0), (3, 5.0)]
     assert found["gradguard/clip_coefficient"] == [(1, pytest.approx(0.2)), (3, pytest.approx(0.2))]
@@ -233,7 +252,7 @@ def with_histogram(step, layers, counts):
 
 
 def test_histogram_buckets_are_octaves_named_by_their_right_edge(writer) -> None:
-    one = 1 - schema.HISTOGRAM_LOW  # the column of magnitudes from 1 up to 2
+    one = schema.HISTOGRAM_FIRST - schema.HISTOGRAM_LOW  # the column of magnitudes from 1 up to 2
     frame = with_histogram(0, 1, {one: 5.0, one + 2: 3.0})
     TensorBoardSink(writer).emit(seen(frame))
     (event,) = read(writer).Histograms("gradguard_histograms/log2_abs_grad/l0")
@@ -247,12 +266,13 @@ def test_histogram_buckets_are_octaves_named_by_their_right_edge(writer) -> None
 
 
 def test_histogram_of_underflow_and_overflow_keeps_its_edges(writer) -> None:
-    frame = with_histogram(0, 1, {0: 1.0, schema.HISTOGRAM_BINS - 1: 2.0})
+    zeros, last = {0: 9.0}, schema.HISTOGRAM_BINS - 1  # neither zeros nor what is broken is shown
+    frame = with_histogram(0, 1, {**zeros, 1: 0.5, 2: 0.5, last - 2: 1.5, last - 1: 0.5, last: 9.0})
     TensorBoardSink(writer).emit(seen(frame))
     value = read(writer).Histograms("gradguard_histograms/log2_abs_grad/l0")[0].histogram_value
     assert (value.bucket_limit[1], value.bucket[1]) == (schema.HISTOGRAM_LOW, 1.0)
     assert (value.bucket_limit[-1], value.bucket[-1]) == (schema.HISTOGRAM_HIGH + 1, 2.0)
-    assert len(value.bucket) == schema.HISTOGRAM_BINS + 1
+    assert len(value.bucket) == 1 + 128 + 2
 
 
 @pytest.mark.parametrize("count", [0.0, math.nan])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from lightning_gradguard.transfer import Transfer
+
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 def test_numbers_arrive_under_their_names_in_their_shapes() -> None:
@@ -36,3 +39,14 @@ def test_tensors_that_require_gradients_may_be_sent() -> None:
 def test_float64_precision_survives() -> None:
     tiny = 1.0 + 2.0**-50
     assert Transfer({"x": torch.tensor(tiny, dtype=torch.float64)}).arrive()["x"] == tiny
+
+
+def test_what_is_on_the_host_already_goes_along_in_its_place() -> None:
+    array = np.arange(3.0)
+    arrived = Transfer({"a": torch.ones(2), "array": array, "b": torch.tensor(3.0)}).arrive()
+    assert list(arrived) == ["a", "array", "b"]
+    assert arrived["array"] is array
+
+
+def test_nothing_sent_is_nothing_arrived() -> None:
+    assert Transfer({}).arrive() == {}
