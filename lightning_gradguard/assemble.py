@@ -32,6 +32,7 @@ class StepContext:
         window_batches: Batches that each loss was divided by; more than were added up in the
             short last window of an epoch.
         world_size: Ranks over which gradients were averaged.
+        has_scaler: Whether a gradient scaler may refuse the step.
     """
 
     step: int
@@ -42,6 +43,7 @@ class StepContext:
     accumulated_batches: int = 1
     window_batches: int = 1
     world_size: int = 1
+    has_scaler: bool = False
 
     @property
     def window_correction(self) -> float:
@@ -169,9 +171,10 @@ def assemble(
     )
     with np.errstate(all="ignore"):
         mean_square, mean = squares / size, total / size
-        # In float64 the difference is good to 1e-16 of the mean square; below it is 0.
+        # Float64 sums are far enough apart: `measure` sees to it where they would cancel.
         variance = np.maximum(mean_square - mean * mean, 0.0)
-    at_update, histogram = sums.get("squares_at_update"), sums.get("histogram")
+    at_update, clipped = _at_update(sums, context)
+    histogram = sums.get("histogram")
     if histogram is not None:
         histogram = histogram.copy()
         histogram[:, 0] += layout.size - layout.stored
@@ -185,6 +188,7 @@ def assemble(
         accumulated_batches=context.accumulated_batches,
         window_correction=context.window_correction,
         world_size=context.world_size,
+        has_scaler=context.has_scaler,
         loss=None if loss is None else float(loss) * context.window_correction,
         layers=layout.layers,
         grad_norm=np.sqrt(squares),
@@ -203,7 +207,7 @@ def assemble(
         global_grad_norm=float(np.sqrt(sums["squares"].sum())),
         global_grad_norm_at_update=None if at_update is None else float(np.sqrt(at_update.sum())),
         first_batch_grad_norm=None if first is None else float(np.sqrt(first)),
-        clipped_fraction=_share_of_all(sums.get("clipped"), layout.stored),
+        clipped_fraction=_share_of_all(clipped, layout.stored),
         stepped=stepped,
         log2_histogram=None if histogram is None else layout.add_up(histogram.T).T,
         time_profiles={
@@ -212,6 +216,21 @@ def assemble(
             if name.startswith("time/")
         },
     )
+
+
+def _at_update(
+    sums: Mapping[str, Vector], context: StepContext
+) -> tuple[Vector | None, Vector | None]:
+    """Return squares and changed entries at the update, None where these cannot be known.
+
+    A norm that has grown is no clipping: the optimizer itself wrote to the gradients, as torch's
+    Nesterov momentum does in its fast form.
+    """
+    after, clipped = sums.get("squares_at_update"), sums.get("clipped")
+    before = float(sums["squares"].sum()) / context.window_correction**2
+    if after is not None and float(after.sum()) > before * (1.0 + 1e-6):
+        return None, None
+    return after, clipped
 
 
 def _share_of_all(part: Vector | None, whole: Vector) -> float | None:

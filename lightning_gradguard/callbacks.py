@@ -7,9 +7,11 @@ measured or decided here, and nothing of Lightning is known elsewhere.
 from __future__ import annotations
 
 import functools
+import logging
 import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec
 
 import torch
 
@@ -39,6 +41,8 @@ else:
 __all__ = ["GradientMonitor"]
 
 P = ParamSpec("P")
+
+_log: Final = logging.getLogger(__name__)
 
 
 def _guarded(
@@ -136,8 +140,8 @@ class GradientMonitor(CallbackBase):
         self._on_error: OnError = on_error
         self._on_finding, self._detectors, self._sinks = on_finding, detectors, sinks
         self._name = name
-        # The optimizers themselves are kept beside their handles: an id may be used again.
-        self._attached: list[tuple[torch.optim.Optimizer, RemovableHandle | None]] = []
+        # Optimizers beside their handles, not their ids: those may be used again.
+        self._attached: list[tuple[weakref.ref[torch.optim.Optimizer], RemovableHandle | None]] = []
         self._model_id = 0
         self._forget()
 
@@ -145,6 +149,7 @@ class GradientMonitor(CallbackBase):
         self._inspector = Inspector(self._detectors, ignore=self._ignore, on_error=self._on_error)
         self._session: Session | None = None
         self._governor: Governor | None = None
+        self._has_spoken = False
         self._state: Mapping[str, Any] = {}
         self._last_frame: Frame | None = None
         self._summary = summarise((), observed_steps=0, steps=0)
@@ -190,12 +195,13 @@ class GradientMonitor(CallbackBase):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the model, attach to the optimizers, and take up an earlier state."""
         self._detach()
+        if self._max_overhead is not None:
+            # First of all: where nothing is watched, other ranks may still ask for an interval.
+            self._governor = Governor(self._max_overhead)
         reason = trainers.reason_not_to_watch(trainer)
         if reason is not None:
             self._summary = summarise((), observed_steps=0, steps=0, stopped=reason)
             return
-        if self._max_overhead is not None:
-            self._governor = Governor(self._max_overhead)
         probe = self._make_probe(pl_module)
         if probe is not None:
             self._start(trainer, probe)
@@ -242,7 +248,24 @@ class GradientMonitor(CallbackBase):
         self._end_batch()
         # Outside of what may be switched off: the other ranks would wait for ever.
         if self._governor is not None and self._governor.count_batch():
-            trainers.agree_on_interval(trainer, self._governor)
+            self._agree_on_interval(trainer, self._governor)
+
+    def _agree_on_interval(self, trainer: Trainer, governor: Governor) -> None:
+        """Take the longest interval that any rank wants, and say so the first time."""
+        before = governor.interval
+        try:
+            governor.interval = trainers.largest_over_ranks(trainer, governor.wanted)
+        except Exception as error:  # noqa: BLE001 - any strategy; it is the same on all ranks
+            self._governor = None
+            warnings.warn(f"gradguard cannot keep max_overhead here: {error!r}", stacklevel=2)
+        if governor.interval > before and not self._has_spoken and trainer.is_global_zero:
+            self._has_spoken = True
+            every = governor.interval if self._session is None else self._session.interval
+            _log.warning(
+                "gradguard looks at one step in %d now, to stay below max_overhead=%g.",
+                every,
+                governor.max_overhead,
+            )
 
     @_guarded
     def _end_batch(self) -> None:
@@ -288,6 +311,7 @@ class GradientMonitor(CallbackBase):
             learning_rates=trainers.learning_rates(trainer.optimizers[index]),
             window_batches=trainers.window_batches(trainer, pl_module),
             world_size=trainer.world_size,
+            has_scaler=trainers.has_scaler(trainer),
         )
 
     def _make_probe(self, pl_module: LightningModule) -> Probe | None:
@@ -349,12 +373,13 @@ class GradientMonitor(CallbackBase):
 
     def _attach(self, trainer: Trainer, optimizer: torch.optim.Optimizer, index: int) -> None:
         """Be told of each step that the optimizer makes."""
-        if self._session is None or any(known is optimizer for known, _ in self._attached):
+        if self._session is None or any(known() is optimizer for known, _ in self._attached):
             return
         handle = trainers.hook_after_step(optimizer, self._after_step(trainer, index))
         if handle is None:
             self._session.miss_updates_of(index)
-        self._attached.append((optimizer, handle))
+        self._attached = [entry for entry in self._attached if entry[0]() is not None]
+        self._attached.append((weakref.ref(optimizer), handle))
 
     def _after_step(self, trainer: Trainer, index: int) -> Callable[..., None]:
         def context() -> StepContext:

@@ -49,6 +49,9 @@ class Columns:
     def __post_init__(self) -> None:
         self.has_complex = any(parameter.is_complex() for parameter in self.parameters)
         self._odd: tuple[Plan, Layout] | None = None
+        self._device = self.parameters[0].device
+        self._shapes = [parameter.shape for parameter in self.parameters]
+        self._numels = [parameter.numel() for parameter in self.parameters]
         self._pointers: list[int] = []
         self._views: list[Tensor] = []
 
@@ -84,20 +87,34 @@ class Columns:
         parameters = tuple(tensor.parameter for tensor in ordered)
         return cls(parameters, plan, layout, backend_for(parameters[0].device))
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the parameters are still those that were laid out: none has another shape."""
+        if [parameter.numel() for parameter in self.parameters] != self._numels:
+            return False
+        if [parameter.data_ptr() for parameter in self.parameters] == self._pointers:
+            return True
+        return all(
+            parameter.shape == shape and parameter.device == self._device
+            for parameter, shape in zip(self.parameters, self._shapes, strict=True)
+        ) and self.has_complex == any(parameter.is_complex() for parameter in self.parameters)
+
     def sample_weights(self) -> Tensor:
         """Return a copy of what the plan takes of each parameter, one after another.
 
         The views behind it are made once, and again when a parameter was given other memory.
         """
         pointers = [parameter.data_ptr() for parameter in self.parameters]
-        if pointers != self._pointers:
-            self._views = [
-                runs(_view(parameter), stride)
-                for parameter, stride in zip(self.parameters, self.plan.strides, strict=True)
-            ]
-            # One that lies scattered in memory can only be copied, so never for the next step.
-            self._pointers = pointers if all(map(_shares, self._views, self.parameters)) else []
-        return join(self._views)
+        if pointers == self._pointers:
+            return join(self._views)
+        views = [
+            runs(_view(parameter), stride)
+            for parameter, stride in zip(self.parameters, self.plan.strides, strict=True)
+        ]
+        # What lies scattered in memory can only be copied, so never for the next step.
+        if all(map(_shares, views, self.parameters)):
+            self._views, self._pointers = views, pointers
+        return join(views)
 
     def read(self, gradients: Sequence[Tensor]) -> tuple[Sequence[Tensor], Plan, Layout]:
         """Return gradients as real numbers in memory, and how to read them.

@@ -26,7 +26,7 @@ class Observation:
         severity: Worst severity among faults that go on, None when there is none.
         flagged_layers: Layers with an alarm that goes on.
         noise_scale: Gradient noise scale in batches, None where it is not known.
-        overhead_ms: Median time that the monitor itself takes per step, in milliseconds.
+        overhead_ms: Mean time that the monitor itself takes per step, in milliseconds.
     """
 
     frame: Frame

@@ -46,6 +46,7 @@ class Frame:
             over those batches: more than 1 in the short last window of an epoch, where Lightning
             divides by a full one. ``global_grad_norm_at_update`` is as the optimizer saw it.
         world_size: Ranks over which gradients were averaged.
+        has_scaler: Whether a gradient scaler may refuse the step.
         layers: Names of the layers.
         grad_norm: L2 norm of the gradient, before any clipping; exact.
         grad_rms: Root mean square of the gradient's entries; exact.
@@ -103,6 +104,7 @@ class Frame:
     accumulated_batches: int = 1
     window_correction: float = 1.0
     world_size: int = 1
+    has_scaler: bool = False
     lr_factor: float = 1.0
     stepped: bool = True
     log2_histogram: Vector | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from statistics import fmean
+from statistics import fmean, median
 from typing import Final
 
 __all__ = ["Governor"]
@@ -35,7 +35,6 @@ class Governor:
 
     Attributes:
         interval: Steps from one full look to the next.
-        has_spoken: Whether somebody was told that it is longer than asked for.
 
     Raises:
         ValueError: ``max_overhead`` is not positive.
@@ -55,7 +54,6 @@ class Governor:
             raise ValueError(msg)
         self.max_overhead = max_overhead
         self.interval = 1
-        self.has_spoken = False
         self._batches = 0
         self._looks: deque[float] = deque(maxlen=_MOST_LOOKS)
         self._glances: deque[float] = deque(maxlen=_MOST_TIMINGS)
@@ -92,7 +90,7 @@ class Governor:
     def _shortest(self, share: float) -> int:
         if not self._looks:
             return self.interval
-        look, glance, rest = (_mean(s) for s in (self._looks, self._glances, self._rest))
+        look, glance, rest = _mean(self._looks), _mean(self._glances), median(self._rest)
         budget = share * self.max_overhead * rest
         left = max(budget - glance, budget / 2.0)
         wanted = (interval for interval in _INTERVALS if look - glance <= left * interval)
@@ -100,4 +98,8 @@ class Governor:
 
 
 def _mean(seconds: Sequence[float] | deque[float]) -> float:
-    return fmean(seconds) if seconds else 0.0
+    """Return the mean, in which a single slow moment counts for no more than three of the usual."""
+    if not seconds:
+        return 0.0
+    most = 3.0 * median(seconds)
+    return fmean(min(x, most) for x in seconds)

@@ -32,32 +32,39 @@ class Pace:
     def __init__(self, every_n_steps: int = 1, governor: Governor | None = None) -> None:
         self.looked = False
         self._every_n_steps, self._governor = every_n_steps, governor
-        self._looks: dict[int, tuple[int, int]] = {}
+        self._looks: dict[int, tuple[int, tuple[int, int], int]] = {}
         self._glances: dict[int, Transfer] = {}
 
     @property
     def interval(self) -> int:
-        """Optimizer steps from one full look to the next."""
-        return self._every_n_steps * (1 if self._governor is None else self._governor.interval)
+        """Optimizer steps from one full look to the next: a multiple of what was asked for."""
+        wanted = 1 if self._governor is None else self._governor.interval
+        return -(-wanted // self._every_n_steps) * self._every_n_steps
 
     def is_looked_at(self, step: int) -> bool:
         """Whether a step is looked at in full."""
         return step % self.interval == 0
 
-    def look(self, step: int, optimizer_index: int) -> int:
+    def look(self, step: int, optimizer_index: int, batch: tuple[int, int] = (0, 0)) -> int:
         """Take note of a full look, and return the step of the one before, -1 for none.
 
-        A line search looks several times at one step, which has one step before it.
+        A line search looks several times at one step within a batch: before it comes what came
+        before the first. In another batch, the same step is one that a scaler refused.
         """
         self.looked = True
-        last, before = self._looks.get(optimizer_index, (-1, -1))
-        if last != step:
+        last, last_batch, before = self._looks.get(optimizer_index, (-1, (-1, -1), -1))
+        if (last, last_batch) != (step, batch):
             before = last
-        self._looks[optimizer_index] = (step, before)
+        self._looks[optimizer_index] = (step, batch, before)
         return before
 
     def looks_broken(
-        self, probe: Probe, parameters: Iterable[nn.Parameter], step: int, optimizer_index: int
+        self,
+        probe: Probe,
+        parameters: Iterable[nn.Parameter],
+        step: int,
+        optimizer_index: int,
+        loss: Tensor | None = None,
     ) -> bool:
         """Glance at a step that the governor left out: broken numbers are never missed.
 
@@ -71,9 +78,10 @@ class Pace:
             return True
         answer = probe.is_finite(parameters, optimizer_index)
         if isinstance(answer, Tensor):
-            self._glances[optimizer_index] = Transfer({"sum": answer})
+            total = answer if loss is None else answer + loss.to(answer)
+            self._glances[optimizer_index] = Transfer({"sum": total})
             return False
-        return not answer
+        return not answer or (loss is not None and not math.isfinite(float(loss)))
 
     def end_step(self, timing: tuple[float, float] | None) -> None:
         """Tell the governor what a step took.

@@ -53,13 +53,9 @@ class _Arriving:
         sums = self.transfer.arrive()
         refused = self.may_be_refused and bool(sums["nonfinite"].sum() > 0)
         frame = assemble(self.layout, sums, self.context, stepped=self.stepped and not refused)
-        # Clipping is a habit: once nobody clips, it is enough to notice when somebody begins.
         coefficient = frame.clip_coefficient
-        self.watched.watch_clipping = (
-            self.touched
-            or bool(frame.clipped_fraction)
-            or (coefficient is not None and coefficient < 1.0 - 1e-6)
-        )
+        is_clipped = coefficient is not None and coefficient < 1.0 - 1e-6
+        self.watched.note_clipping(seen=self.touched or is_clipped or bool(frame.clipped_fraction))
         return frame
 
 
@@ -205,7 +201,8 @@ class Probe:
                 step.sums["first_batch_squares"] = first
             for layer, squares in self.time_steps.take(watched.modules).items():
                 scaled = squares if gradient_scale is None else squares / gradient_scale.square()
-                step.sums[f"time/{layer}"] = scaled
+                # Of the first batch alone, whose loss was divided like that of all.
+                step.sums[f"time/{layer}"] = scaled * float(context.window_batches) ** 2
         self._open[index] = _Open(step, watched)
         return True
 
@@ -295,6 +292,14 @@ class Probe:
         for optimizer_index in tuple(self._open):
             self._close(optimizer_index, {}, stepped=False)
         return self.collect()
+
+    def release(self) -> None:
+        """Leave the model as it was found, and let go of all that is pending."""
+        self.remove_hooks()
+        self._open.clear()
+        self._arriving.clear()
+        self._first_batch.clear()
+        self._watchlist.release()
 
     def remove_hooks(self) -> None:
         """Leave the model as it was found."""

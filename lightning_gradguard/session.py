@@ -100,7 +100,7 @@ class Session:
         self._amp_overflows = 0
         self._loss: Tensor | None = None
         self._backward_passes = 0
-        self._stepped = False
+        self._saw_step = self._stepped = False
         self._time_steps_due = 0
         self._noise: dict[int, NoiseScale] = {}
         self._announced: set[int] = set()
@@ -109,9 +109,10 @@ class Session:
     @_watching
     def start_batch(self) -> None:
         """Get ready for a forward pass."""
+        if not self.probe.time_steps.layers or self._backward_passes > 0:
+            return
         step = min(self.steps.values(), default=0)
-        is_due = step >= self._time_steps_due and self._pace.is_looked_at(step)
-        if self.probe.time_steps.layers and is_due:
+        if step >= self._time_steps_due and self._pace.is_looked_at(step):
             self.probe.time_steps.arm()
             self._time_steps_due = step + _TIME_STEPS_EVERY
 
@@ -124,8 +125,7 @@ class Session:
             scale: What a gradient scaler multiplied it by, shape ``()``.
         """
         # A copy, since a captured graph writes its next loss to the same place.
-        value = loss.detach().clone() if loss.numel() == 1 else loss.detach().mean()
-        value = value.reshape(())
+        value = loss.detach().clone() if loss.dim() == 0 else loss.detach().mean()
         value = value if scale is None else value / scale
         self._loss = value if self._loss is None else self._loss + value
         self._backward_passes += 1
@@ -178,9 +178,11 @@ class Session:
         context = self._with_batches(context)
         step = self.steps.setdefault(index, 0)
         pace = self._pace
-        if not (pace.is_looked_at(step) or pace.looks_broken(self.probe, parameters, step, index)):
+        if not pace.is_looked_at(step) and not pace.looks_broken(
+            self.probe, parameters, step, index, loss
+        ):
             return
-        before = pace.look(step, index)
+        before = pace.look(step, index, (context.epoch, context.batch_idx))
         self.probe.before_update(
             parameters,
             context,
@@ -190,11 +192,11 @@ class Session:
         )
 
     def _with_batches(self, context: StepContext) -> StepContext:
-        """Count the batches that were added up since the last look at a step."""
-        passes, self._backward_passes = self._backward_passes, 0
+        """Count the batches that were added up since the last step."""
+        self._saw_step = True
         if context.window_batches == 1:
             return context
-        batches = min(max(passes, 1), context.window_batches)
+        batches = min(max(self._backward_passes, 1), context.window_batches)
         return replace(context, accumulated_batches=batches)
 
     @_watching
@@ -224,6 +226,11 @@ class Session:
             self.probe.close_unseen_update(optimizer_index)
         self._count_step(optimizer_index)
 
+    @property
+    def interval(self) -> int:
+        """Optimizer steps from one full look to the next."""
+        return self._pace.interval
+
     def miss_updates_of(self, optimizer_index: int) -> None:
         """Take note of an optimizer that cannot tell when it has stepped."""
         self._hookless.add(optimizer_index)
@@ -235,6 +242,9 @@ class Session:
         for index in self._hookless & self._announced:
             self.probe.close_unseen_update(index)
             self._count_step(index)
+        self.probe.time_steps.disarm()
+        if self._saw_step:
+            self._backward_passes, self._saw_step = 0, False
         if self._stepped:
             self._pace.end_step(self._stopwatch.end_step())
             self._stepped = False
@@ -270,7 +280,7 @@ class Session:
         if self._observed and (unused := self.probe.never_received):
             names = ", ".join(unused[:3]) + (", …" if len(unused) > 3 else "")
             unchecked.append(f"{len(unused)} parameters that never received a gradient: {names}")
-        overhead_ms, step_ms = self._stopwatch.medians_ms()
+        overhead_ms, step_ms = self._stopwatch.means_ms()
         return summarise(
             self.inspector.findings,
             observed_steps=self._observed,
@@ -280,7 +290,7 @@ class Session:
             stopped=self.failure,
             amp_overflows=self._amp_overflows,
             noise_scales={i: n.value for i, n in self._noise.items() if n.value is not None},
-            interval=self._pace.interval,
+            interval=self.interval,
             overhead_ms=overhead_ms,
             step_ms=step_ms,
         )
@@ -288,14 +298,14 @@ class Session:
     def switch_off(self, error: Exception) -> None:
         """Stop watching for good, and say so once."""
         self.failure = f"{type(error).__name__}: {error}"
-        self.probe.remove_hooks()
+        self.probe.release()
         warnings.warn(f"gradguard stopped watching; training goes on. {self.failure}", stacklevel=3)
 
     def _deliver(self, frames: Iterable[Frame]) -> None:
         for frame in frames:
             self.last_frame, self._audience.step = frame, frame.step
             self._observed += 1
-            self._amp_overflows += frame.has_nonfinite and not frame.stepped
+            self._amp_overflows += frame.has_scaler and frame.has_nonfinite and not frame.stepped
             noise = self._noise.setdefault(frame.optimizer_index, NoiseScale())
             noise.update(frame)
             for finding in self.inspector.update(frame):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lightning_gradguard import measure
@@ -31,7 +32,8 @@ class Snapshot:
         layout: Which column belongs to which layer.
         sums: By name, ``(tensors,)`` each.
         squares: Sums of squares as the optimizer would use them.
-        marks: Which gradients these were and how often each had been written to.
+        marks: Which gradients these were and how often each had been written to; None where
+            that cannot be known.
         parameter_sample: Sampled entries of the parameters before the update.
         gradient_sample: Sampled entries of the gradients, kept while clipping is watched.
         may_be_refused: Whether the optimizer itself leaves out a step that is not finite, as fused
@@ -45,7 +47,7 @@ class Snapshot:
     layout: Layout
     sums: dict[str, Numbers]
     squares: Numbers
-    marks: list[int]
+    marks: list[int] | None
     parameter_sample: Tensor
     gradient_sample: Numbers | None
     may_be_refused: bool
@@ -113,7 +115,8 @@ def measure_update(step: Snapshot) -> dict[str, Numbers]:
     known = [gradient for gradient in gradients if gradient is not None]
     if len(known) < len(gradients):
         return sums  # set to None already, so nobody can say what was used
-    step.touched = _marks(known) != step.marks
+    marks = _marks(known)
+    step.touched = marks is None or marks != step.marks
     if step.touched or step.gradient_sample is not None:
         return sums | _clipping(step, known)
     return sums | {"squares_at_update": step.squares, "clipped": backend.zeros(step.squares)}
@@ -133,13 +136,14 @@ def _clipping(step: Snapshot, gradients: Sequence[Tensor]) -> dict[str, Numbers]
     return sums
 
 
-def _marks(gradients: Sequence[Tensor]) -> list[int]:
-    """Return which tensors these are and how often each was written to.
-
-    Autograd counts writes; the identity tells a tensor that was replaced.
-    """
-    writes = [gradient._version for gradient in gradients]  # noqa: SLF001 - torch has no other way to ask
-    return [*map(id, gradients), *writes]
+def _marks(gradients: Sequence[Tensor]) -> list[int] | None:
+    """Return which memory these are in and how often each was written to, as autograd counts."""
+    try:
+        writes = [gradient._version for gradient in gradients]  # noqa: SLF001 - torch has no other way to ask
+    except RuntimeError:
+        return None  # made in inference mode, where nobody counts
+    places = [g.data_ptr() if g.layout is torch.strided else id(g) for g in gradients]
+    return [*places, *writes]
 
 
 def _divided(sums: dict[str, Numbers], factor: Numbers) -> dict[str, Numbers]:

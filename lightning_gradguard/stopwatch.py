@@ -1,22 +1,22 @@
 """What the monitor costs on the host, by its own clock.
 
-In: the time spent in the monitor's methods, and the end of each optimizer step. Out: medians. On
-a GPU the device's own time is not in it.
+In: the time spent in the monitor's methods, and the end of each optimizer step. Out: means. On a
+GPU the device's own time is not in it.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from statistics import median
+from statistics import fmean, median
 from typing import Final
 
 __all__ = ["Stopwatch"]
 
 _TIMINGS: Final = 1000
-_TIMINGS_PER_MEDIAN: Final = 50
+_TIMINGS_PER_MEAN: Final = 50
 
 
 class Stopwatch:
@@ -24,7 +24,7 @@ class Stopwatch:
 
     Attributes:
         spent: Seconds that were ours since the last step ended.
-        overhead_ms: Median of that over many steps, in milliseconds, from time to time.
+        overhead_ms: Mean of that over many steps, in milliseconds, from time to time.
     """
 
     def __init__(self) -> None:
@@ -57,15 +57,18 @@ class Stopwatch:
         self._overheads.append(spent)
         self._durations.append(now - before)
         self._steps += 1
-        if self._steps % _TIMINGS_PER_MEDIAN == 1:
-            self.overhead_ms = _median_ms(self._overheads)
+        if self._steps % _TIMINGS_PER_MEAN == 1:
+            self.overhead_ms, _ = self.means_ms()
         return spent, now - before
 
-    def medians_ms(self) -> tuple[float, float]:
-        """Return the medians of our part and of whole steps, in milliseconds; NaN for none."""
-        return _median_ms(self._overheads), _median_ms(self._durations)
+    def means_ms(self) -> tuple[float, float]:
+        """Return our part of a step and a whole step, in milliseconds; NaN for none.
 
-
-def _median_ms(seconds: Iterable[float]) -> float:
-    known = list(seconds)
-    return 1000.0 * median(known) if known else float("nan")
+        Our part is a mean, since it is not the same in each step; of the rest the median is taken,
+        since validation and checkpoints lie between some steps.
+        """
+        if not self._overheads:
+            return float("nan"), float("nan")
+        ours = fmean(self._overheads)
+        rest = median(d - o for d, o in zip(self._durations, self._overheads, strict=True))
+        return 1000.0 * ours, 1000.0 * (ours + rest)

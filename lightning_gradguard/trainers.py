@@ -6,7 +6,6 @@ keeps its things is here, and nothing is changed.
 
 from __future__ import annotations
 
-import logging
 import os
 import warnings
 from collections.abc import Callable
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
-from lightning_gradguard.governor import Governor
 from lightning_gradguard.sinks import ConsoleSink, LoggerSink, Sink, TensorBoardSink
 
 if TYPE_CHECKING:
@@ -23,11 +21,12 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
 __all__ = [
-    "agree_on_interval",
     "default_sinks",
     "gradient_scale",
+    "has_scaler",
     "hook_after_step",
     "index_of",
+    "largest_over_ranks",
     "learning_rates",
     "log_every_n_steps",
     "loss_scale",
@@ -35,8 +34,6 @@ __all__ = [
     "reason_not_to_watch",
     "window_batches",
 ]
-
-_log: Final = logging.getLogger(__name__)
 
 _NOT_SET: Final = {"", "0", "false", "no", "off"}
 
@@ -98,20 +95,12 @@ def window_batches(trainer: Trainer, pl_module: LightningModule) -> int:
     return max(1, int(trainer.accumulate_grad_batches))
 
 
-def agree_on_interval(trainer: Trainer, governor: Governor) -> None:
-    """Give all ranks the longest interval that any of them wants, and say so the first time."""
-    wanted = governor.wanted
-    if trainer.world_size > 1:
-        mine = torch.tensor(float(wanted), device=trainer.strategy.root_device)
-        wanted = int(trainer.strategy.reduce(mine, reduce_op="max"))
-    before, governor.interval = governor.interval, wanted
-    if before == 1 < governor.interval and not governor.has_spoken and trainer.is_global_zero:
-        governor.has_spoken = True
-        _log.warning(
-            "gradguard looks at one step in %d now, to stay below max_overhead=%g.",
-            governor.interval,
-            governor.max_overhead,
-        )
+def largest_over_ranks(trainer: Trainer, number: int) -> int:
+    """Return the largest of all ranks' numbers; every rank must ask."""
+    if trainer.world_size == 1:
+        return number
+    mine = torch.tensor(float(number), device=trainer.strategy.root_device)
+    return int(trainer.strategy.reduce(mine, reduce_op="max"))
 
 
 def hook_after_step(
@@ -130,6 +119,11 @@ def gradient_scale(trainer: Trainer, optimizer: torch.optim.Optimizer) -> Tensor
     if not parameters or not getattr(optimizer, "_step_supports_amp_scaling", False):
         return None
     return loss_scale(trainer, parameters[0].device)
+
+
+def has_scaler(trainer: Trainer) -> bool:
+    """Whether a gradient scaler decides which steps are made."""
+    return getattr(trainer.precision_plugin, "scaler", None) is not None
 
 
 def loss_scale(trainer: Trainer, device: torch.device) -> Tensor | None:

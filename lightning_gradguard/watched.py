@@ -20,6 +20,9 @@ __all__ = ["Watched", "Watchlist"]
 _MOST_LAYOUTS: Final = 16
 """Sets of columns that are kept, for models in which now these and now those parts are used."""
 
+_LOOKS_AFTER_CLIPPING: Final = 20
+_LOOKS_BETWEEN_CHECKS: Final = 50
+
 
 @dataclass(eq=False)
 class Watched:
@@ -30,25 +33,39 @@ class Watched:
         tensors: Those that are watched, in depth order.
         exact: Whether all tensors are read whole.
         received: Names of those that ever had a gradient.
-        watch_clipping: Whether gradients are compared before and after clipping.
     """
 
     ids: list[int]
     tensors: tuple[WatchedTensor, ...]
     exact: bool
     received: set[str] = field(default_factory=set)
-    watch_clipping: bool = True
 
     def __post_init__(self) -> None:
         self._parameters = [tensor.parameter for tensor in self.tensors]
         self._layers = tuple(dict.fromkeys(tensor.layer for tensor in self.tensors))
         self._columns: dict[tuple[bool, ...], Columns] = {}
         self._all: Columns | None = None
+        self._looks, self._last_sign = 0, 0
         self.modules = frozenset(owner(tensor.name) for tensor in self.tensors)
+
+    @property
+    def watch_clipping(self) -> bool:
+        """Whether gradients are to be compared before and after clipping.
+
+        Clipping is a habit: for a while after each sign of it, and now and then.
+        """
+        lately = self._looks - self._last_sign < _LOOKS_AFTER_CLIPPING
+        return lately or self._looks % _LOOKS_BETWEEN_CHECKS == 0
+
+    def note_clipping(self, *, seen: bool) -> None:
+        """Take note of a look, and whether anything had changed the gradients."""
+        self._looks += 1
+        if seen:
+            self._last_sign = self._looks
 
     def with_gradient(self) -> tuple[Columns, list[Tensor]] | None:
         """Return columns and gradients of what has one now, or None."""
-        if self._all is not None:
+        if self._all is not None and self._all.is_current:
             found = [parameter.grad for parameter in self._all.parameters]
             gradients = [gradient for gradient in found if gradient is not None]
             if len(gradients) == len(found):
@@ -56,7 +73,9 @@ class Watched:
         present = tuple(parameter.grad is not None for parameter in self._parameters)
         if not any(present):
             return None
-        columns = self._columns.get(present) or self._lay_out(present)
+        columns = self._columns.get(present)
+        if columns is None or not columns.is_current:
+            columns = self._lay_out(present)
         if all(present):
             self._all = columns
         return columns, [p.grad for p in columns.parameters if p.grad is not None]
@@ -115,6 +134,10 @@ class Watchlist:
         received = watched.received if watched else set()
         self._watched[optimizer_index] = Watched(ids, tensors, self._exact, received)
         return self._watched[optimizer_index]
+
+    def release(self) -> None:
+        """Let go of the parameters."""
+        self._watched.clear()
 
     @property
     def never_received(self) -> tuple[str, ...]:

@@ -63,6 +63,7 @@ def make_frame(
         "global_grad_norm": float(np.sqrt(np.nansum(norms**2))),
         "loss": 1.0,
         "learning_rates": (0.1,),
+        "has_scaler": not fields.get("stepped", True),
     }
     return Frame(step=step, layers=names, **{**numbers, **fields})
 

@@ -55,7 +55,8 @@ class NonFinite:
         )
         loss_is_bad = frame.loss is not None and not math.isfinite(frame.loss)
         self._refused = 0 if frame.stepped else self._refused + 1
-        if frame.stepped or loss_is_bad or self._refused > self._max_refused:
+        refused = frame.has_scaler and not frame.stepped
+        if not refused or loss_is_bad or self._refused > self._max_refused:
             return [self._nonfinite(frame, bad)]
         return [self._overflow(frame, bad)]
 

@@ -27,27 +27,28 @@ class _Tables(NamedTuple):
     Attributes:
         borders: Where each tensor's part of the joined sample begins, and where the last ends.
         weights: How many entries each sampled one stands for.
-        rows: The tensor of each sampled entry.
-        bins: Place of each tensor's histogram, for each sampled entry.
     """
 
     borders: Tensor
     weights: Tensor
-    rows: Tensor
-    bins: Tensor
 
 
-@functools.lru_cache(maxsize=64)
 def _tables(plan: Plan, device: torch.device) -> _Tables:
-    """Keep small tables on the device, so that no step waits for their copy."""
-    rows = torch.repeat_interleave(torch.arange(len(plan.sizes)), torch.from_numpy(plan.taken))
-    weights = torch.from_numpy(plan.weights).to(widest_dtype(device))
-    return _Tables(
-        borders=torch.from_numpy(np.append(plan.starts, plan.taken.sum())).to(device),
-        weights=weights.to(device),
-        rows=rows.to(device),
-        bins=(rows * schema.HISTOGRAM_BINS).to(device),
-    )
+    """Keep small tables on the device with their plan, so that no step waits for their copy."""
+    if device not in plan.tables:
+        plan.tables[device] = _Tables(
+            borders=torch.from_numpy(np.append(plan.starts, plan.taken.sum())).to(device),
+            weights=torch.from_numpy(plan.weights).to(widest_dtype(device)).to(device),
+        )
+    tables: _Tables = plan.tables[device]
+    return tables
+
+
+def _rows(plan: Plan, numbers: Tensor) -> Tensor:
+    """Return the tensor of each sampled entry, by index."""
+    places = torch.arange(numbers.numel(), device=numbers.device)
+    ends = _tables(plan, numbers.device).borders[1:]
+    return torch.bucketize(places, ends, right=True)
 
 
 @functools.cache
@@ -95,8 +96,8 @@ def _segments(reduce: str, plan: Plan, numbers: Tensor) -> Tensor:
         )
     out = numbers.new_zeros(len(plan.sizes))
     if reduce == "sum":
-        return out.index_add_(0, tables.rows, numbers)
-    return out.scatter_reduce_(0, tables.rows, numbers, "amax")
+        return out.index_add_(0, _rows(plan, numbers), numbers)
+    return out.scatter_reduce_(0, _rows(plan, numbers), numbers, "amax")
 
 
 def _has_segments(device: torch.device) -> bool:
@@ -140,11 +141,12 @@ def join(first: Tensor, second: Tensor) -> Tensor:
 
 def histogram(plan: Plan, numbers: Tensor) -> Tensor:
     """Count sampled magnitudes by octave."""
-    tables = _tables(plan, numbers.device)
     column = _columns(numbers.device).index_select(0, _exponent_field(numbers))
     column.masked_fill_(numbers == 0, 0)
     counts = numbers.new_zeros(len(plan.sizes) * schema.HISTOGRAM_BINS)
-    counts.scatter_add_(0, column.add_(tables.bins), torch.ones_like(numbers))
+    counts.scatter_add_(
+        0, column.add_(_rows(plan, numbers) * schema.HISTOGRAM_BINS), torch.ones_like(numbers)
+    )
     return counts.view(len(plan.sizes), schema.HISTOGRAM_BINS)
 
 

@@ -7,8 +7,10 @@ part of the joined sample begins. Made once for a set of parameters, then used a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +33,7 @@ class Plan:
         starts: Where each tensor's part of the joined sample begins, ``(tensors,)``.
         weights: How many entries each sampled one stands for, ``(tensors,)``.
         filled: Tensors that store anything at all, by index.
+        tables: What a device keeps of this plan, by device.
     """
 
     sizes: tuple[int, ...]
@@ -41,6 +44,7 @@ class Plan:
     starts: npt.NDArray[np.intp]
     weights: npt.NDArray[np.float64]
     filled: npt.NDArray[np.intp]
+    tables: dict[Any, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -63,7 +67,7 @@ class Plan:
         Example:
             >>> plan = Plan.of([3, 100_000], num_whole=1)
             >>> plan.strides, plan.taken.tolist(), plan.starts.tolist()
-            ((0, 512), [3, 1568], [0, 3])
+            ((0, 1024), [3, 1568], [0, 3])
         """
         known = [tuple(shape) for shape in shapes] or [(size,) for size in sizes]
         large = zip(sizes[num_whole:], known[num_whole:], strict=True)
@@ -79,6 +83,18 @@ class Plan:
             weights=np.array(sizes, dtype=np.float64) / np.maximum(taken, 1),
             filled=np.flatnonzero(taken),
         )
+
+    @cached_property
+    def whole(self) -> Plan:
+        """The plan of the tensors that are taken whole."""
+        if self.num_whole == len(self.sizes):
+            return self
+        return Plan.of(self.sizes[: self.num_whole], self.num_whole)
+
+    @cached_property
+    def whole_entries(self) -> int:
+        """Entries of all tensors that are taken whole."""
+        return sum(self.sizes[: self.num_whole])
 
     @property
     def has_empty(self) -> bool:

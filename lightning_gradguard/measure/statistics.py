@@ -55,21 +55,25 @@ def gradient_sums(
         >>> {k: v.item() for k, v in gradient_sums(backend, plan, values, numbers).items()}
         {'squares': 25.0, 'total': -1.0, 'abs_max': 4.0, 'zeros': 1.0, 'nonfinite': 0.0}
     """
+    parts = []
+    if plan.num_whole:
+        parts.append(_read_small(backend, plan.whole, numbers[: plan.whole_entries]))
+    if large := values[plan.num_whole :]:
+        parts.append(backend.read_large(large))
+    exact = parts[0] if len(parts) == 1 else list(map(backend.join, *parts))
+    zeros = backend.weigh(plan, backend.segment_sum(plan, numbers == 0))
+    return dict(zip(GRADIENT_STATISTICS, [*exact[:3], zeros, exact[3]], strict=True))
+
+
+def _read_small(backend: Backend, plan: Plan, numbers: Numbers) -> list[Numbers]:
+    """Reduce small tensors, of which the sample has every entry."""
     squares = backend.segment_sum(plan, numbers * numbers)
-    exact = [
+    return [
         squares,
         backend.segment_sum(plan, numbers),
         backend.segment_max(plan, abs(numbers)),
         backend.count_nonfinite(plan, numbers, squares),
     ]
-    if large := values[plan.num_whole :]:
-        read = backend.read_large(large)
-        exact = [
-            backend.join(small[: plan.num_whole], row)
-            for small, row in zip(exact, read, strict=True)
-        ]
-    zeros = backend.weigh(plan, backend.segment_sum(plan, numbers == 0))
-    return dict(zip(GRADIENT_STATISTICS, [*exact[:3], zeros, exact[3]], strict=True))
 
 
 @np.errstate(all="ignore")
@@ -77,10 +81,13 @@ def exact_squares(
     backend: Backend, plan: Plan, values: Sequence[Tensor], numbers: Numbers
 ) -> Numbers:
     """Return the sum of squares of each tensor, exact."""
-    squares = backend.segment_sum(plan, numbers * numbers)
+    parts = []
+    if plan.num_whole:
+        small = numbers[: plan.whole_entries]
+        parts.append(backend.segment_sum(plan.whole, small * small))
     if large := values[plan.num_whole :]:
-        squares = backend.join(squares[: plan.num_whole], backend.large_squares(large))
-    return squares
+        parts.append(backend.large_squares(large))
+    return parts[0] if len(parts) == 1 else backend.join(*parts)
 
 
 @np.errstate(all="ignore")

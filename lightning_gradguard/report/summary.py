@@ -32,8 +32,8 @@ class Summary:
         amp_overflows: Steps that a gradient scaler skipped since the gradient overflowed.
         noise_scales: Gradient noise scale in batches, for each optimizer where it is known.
         interval: Optimizer steps from one look to the next, at the end.
-        overhead_ms: Median time that the monitor itself took per step, in milliseconds.
-        step_ms: Median time of a whole step, in milliseconds.
+        overhead_ms: Mean time that the monitor itself took per step, in milliseconds.
+        step_ms: Typical time of a whole step, in milliseconds.
     """
 
     faults: tuple[Finding, ...]

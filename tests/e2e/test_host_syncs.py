@@ -136,8 +136,6 @@ def test_a_watched_step_adds_the_one_copy_and_nothing_else(name):
     added -= waits(make_model, data, [], **options)
     steps = monitor.summary().observed_steps
     assert steps >= 3
-    tables = added.pop("aten::repeat_interleave")
-    assert tables <= 2  # of small numbers on the host, once for each optimizer
     # One copy a step: `.cpu()` and the view of its result as an array.
     assert added == {"cpu": steps, "numpy": steps}
 
@@ -150,7 +148,6 @@ def test_a_glance_and_the_decision_how_often_to_look_wait_for_nothing_but_their_
     summary = monitor.summary()
     assert summary.interval > 1
     assert summary.observed_steps < summary.steps == 80
-    assert added.pop("aten::repeat_interleave") == 1
     assert set(added) == {"cpu", "numpy"}
     # Every step is looked at or glanced at; the last glance is never read.
     assert added["cpu"] == added["numpy"] == summary.steps - 1
@@ -173,7 +170,7 @@ def kernels_per_step(small, large, *, histogram=False):
     for parameter in model:
         parameter.grad = torch.randn_like(parameter)
     probe, parameters, counts = Probe(model), list(model), Counter()
-    for step in range(3):
+    for step in range(30):  # clipping is watched for at first
         with Calls() as calls:
             context = StepContext(step=step)
             probe.before_update(parameters, context, histogram=histogram)
@@ -197,16 +194,18 @@ def test_a_large_tensor_costs_few_launches():
     assert one <= 60
 
 
-def test_tables_for_the_device_are_made_once():
+def test_tables_for_the_device_are_made_once(monkeypatch):
     from lightning_gradguard.measure import device
 
     network = nn.Linear(3, 4, dtype=torch.complex64)
     probe, parameters = Probe(network), list(network.parameters())
     made = []
+    original = device._Tables
+    monkeypatch.setattr(device, "_Tables", lambda **tables: made.append(1) or original(**tables))
     for step in range(4):
         for parameter in parameters:
             parameter.grad = torch.randn_like(parameter)
         probe.before_update(parameters, StepContext(step=step), histogram=True)
         probe.after_update(0)
-        made.append(device._tables.cache_info().misses)
-    assert made[0] == made[-1]
+    # Of the columns, and of the odd values that complex numbers are.
+    assert len(made) == 2

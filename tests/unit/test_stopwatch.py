@@ -37,7 +37,7 @@ def test_a_step_takes_from_the_end_of_the_one_before_to_its_own(clock) -> None:
     watch = Stopwatch()
     assert step(watch, clock, ours=0.5, rest=9.0) is None
     assert step(watch, clock, ours=0.25, rest=1.0) == pytest.approx((0.25, 1.25))
-    assert watch.medians_ms() == pytest.approx((250.0, 1250.0))
+    assert watch.means_ms() == pytest.approx((250.0, 1250.0))
 
 
 def test_several_parts_of_ours_add_up_and_an_error_is_counted(clock) -> None:
@@ -55,7 +55,7 @@ def test_several_parts_of_ours_add_up_and_an_error_is_counted(clock) -> None:
 def test_nothing_is_known_before_two_steps() -> None:
     watch = Stopwatch()
     watch.end_step()
-    assert all(math.isnan(number) for number in (*watch.medians_ms(), watch.overhead_ms))
+    assert all(math.isnan(number) for number in (*watch.means_ms(), watch.overhead_ms))
 
 
 def test_the_median_goes_on_however_long_the_run_is(clock) -> None:
