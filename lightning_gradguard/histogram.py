@@ -55,8 +55,8 @@ def underflow_share(counts: Vector, number_format: NumberFormat) -> Vector:
 def overflow_share(counts: Vector, number_format: NumberFormat) -> Vector:
     """Return which share of the non-zero finite entries a format would make infinite.
 
-    Magnitudes from 65,520 to 65,536, which float16 rounds up to infinity, are not told apart
-    from those below.
+    Magnitudes just below a power of two that are rounded up to infinity, such as those from 65,520
+    to 65,536 in float16, are not told apart from those below.
 
     Args:
         counts: Histograms, ``(..., HISTOGRAM_BINS)``.

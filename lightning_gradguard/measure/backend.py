@@ -54,8 +54,8 @@ class Backend(Protocol):
         """Read all entries of large tensors.
 
         Returns:
-            Sum of squares, sum, largest magnitude and number of non-finite entries, exact, as
-            rows of shape ``(4, tensors)``.
+            Sum of squares and sum, good to 1e-6, largest magnitude and number of non-finite
+            entries, exact, as rows of shape ``(4, tensors)``.
         """
         ...
 

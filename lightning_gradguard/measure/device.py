@@ -68,7 +68,7 @@ def _columns(device: torch.device) -> Tensor:
 
 
 def wide(sample: Tensor) -> Tensor:
-    """Return a sample in float64."""
+    """Return a sample in the widest type that the device has."""
     return sample.to(widest_dtype(sample.device))
 
 

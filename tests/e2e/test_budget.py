@@ -123,3 +123,14 @@ def test_a_second_fit_starts_with_every_step():
     monitor = GradientMonitor(sinks=[], max_overhead=TINY, on_error="raise")
     assert fit(sgd(), monitor).observed_steps == 25
     assert fit(sgd(), monitor).observed_steps == 25
+
+
+def test_a_broken_loss_with_finite_gradients_is_never_thinned_either():
+    class Strange(Classifier):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            return loss + float("nan") if self.global_step == 71 else loss
+
+    monitor = GradientMonitor(sinks=[], max_overhead=TINY, on_error="raise")
+    fit(Strange(mlp(), torch.optim.SGD), monitor)
+    assert [(f.kind, f.step) for f in monitor.alarms[:1]] == [("nonfinite", 71)]

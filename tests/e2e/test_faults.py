@@ -322,3 +322,23 @@ def test_a_strategy_that_keeps_parts_of_gradients_is_refused_by_name():
     with pytest.warns(UserWarning, match="whole gradients on each rank, got FSDPStrategy"):
         fit.fit(Classifier(mlp()), random_data(32, 6))
     assert "got FSDPStrategy" in str(monitor.summary())
+
+
+def test_a_nan_that_ends_the_run_is_no_overflow_where_there_is_no_scaler():
+    class Strict(pl.Callback):
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            gradient = module.network[0].weight.grad
+            if trainer.global_step == 3:
+                gradient.fill_(float("nan"))
+
+    class Raises(pl.Callback):
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            if trainer.global_step == 3:
+                msg = "a NaN"
+                raise ValueError(msg)
+
+    monitor = GradientMonitor(sinks=[], on_error="raise")
+    with pytest.raises(ValueError, match="a NaN"):
+        trainer(Strict(), monitor, Raises()).fit(Classifier(mlp()), random_data(64, 6))
+    assert [finding.kind for finding in monitor.findings] == ["nonfinite"]
+    assert monitor.summary().amp_overflows == 0

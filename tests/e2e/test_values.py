@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -13,7 +14,15 @@ from torch import nn
 
 from lightning_gradguard import GradientMonitor
 from tests.e2e import float64
-from tests.e2e.models import Keep, TwoOptimizers, random_data, trainer
+from tests.e2e.models import (
+    Classifier,
+    Keep,
+    TwoOptimizers,
+    mlp,
+    random_data,
+    recurrent,
+    trainer,
+)
 from tests.e2e.modes import MODES, Mode, Noted, Words, mode, scaled
 
 
@@ -160,3 +169,26 @@ def test_a_profile_over_time_goes_to_the_optimizer_of_its_layer():
     trainer(monitor, max_steps=2).fit(Pair(), random_data(16, 12, 2))
     profiles = {frame.optimizer_index: set(frame.time_profiles) for frame in kept.frames[:2]}
     assert profiles == {0: set(), 1: {"core"}}
+
+
+def test_a_line_search_over_accumulated_batches_has_no_short_window():
+    kept = Keep()
+    monitor = GradientMonitor(sinks=[kept], on_error="raise")
+    model = Classifier(mlp(), torch.optim.LBFGS, max_iter=4)
+    trainer(monitor, accumulate_grad_batches=4, max_epochs=1).fit(model, random_data(64, 6))
+    assert [frame.accumulated_batches for frame in kept.frames] == [4, 4]
+    assert [frame.window_correction for frame in kept.frames] == [1.0, 1.0]
+
+
+def test_a_profile_over_time_is_that_of_the_first_batch_as_if_it_were_alone():
+    profiles = []
+    for batches in (1, 4):
+        kept = Keep()
+        monitor = GradientMonitor(sinks=[kept], on_error="raise")
+        pl.seed_everything(3, verbose=False)
+        model = Classifier(recurrent(), torch.optim.SGD)
+        options = {"accumulate_grad_batches": batches, "max_epochs": 1}
+        trainer(monitor, **options).fit(model, random_data(32, 12, 2))
+        profiles.append(kept.frames[0].time_profiles["network.0"])
+        assert not [reason for reason in monitor.summary().unchecked if "time steps" in reason]
+    np.testing.assert_allclose(profiles[1], profiles[0], rtol=1e-5)

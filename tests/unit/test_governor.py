@@ -115,3 +115,22 @@ def test_one_that_saw_nothing_wants_what_there_is() -> None:
 def test_a_budget_must_be_positive(budget) -> None:
     with pytest.raises(ValueError, match="`max_overhead` must be positive, got"):
         Governor(budget)
+
+
+def governed(batches) -> Governor:
+    governor = Governor(0.02)
+    for spent, step in batches:
+        governor.count_batch()
+        governor.note(spent=spent, step=step, looked=True)
+    return governor
+
+
+def test_one_slow_moment_hardly_counts() -> None:
+    usual = [(0.0001, 0.0101)] * 40
+    assert governed([*usual, (0.5, 0.51)]).wanted == governed(usual).wanted == 1
+
+
+def test_validation_between_steps_is_no_time_to_spend() -> None:
+    costly = [(0.001, 0.011)] * 40
+    assert governed([*costly[:20], (0.001, 30.0), *costly[20:]]).wanted == governed(costly).wanted
+    assert governed(costly).wanted > 1

@@ -114,3 +114,107 @@ def test_parameters_on_two_devices_are_refused_with_their_names():
     model[2].to("meta")
     with pytest.raises(GradGuardError, match="must be on one device, got cpu, meta"):
         Probe(model).read(step=0)
+
+
+class Loop:
+    """A plain loop: gradients, something in between, a step, a frame."""
+
+    def __init__(self, model, optimizer=None):
+        self.model = model
+        self.optimizer = optimizer or torch.optim.SGD(model.parameters(), lr=0.01)
+        self.probe = Probe(model)
+        self.step = 0
+
+    def frame(self, between=lambda _: None):
+        parameters = list(self.model.parameters())
+        self.optimizer.zero_grad()
+        backward(self.model)
+        self.probe.before_update(parameters, StepContext(step=self.step, batch_idx=self.step))
+        between(parameters)
+        self.optimizer.step()
+        self.probe.after_update(0)
+        self.step += 1
+        return self.probe.collect()[-1]
+
+
+def scale_data(parameters):
+    for parameter in parameters:
+        parameter.grad.data.mul_(0.25)  # behind autograd's back
+
+
+def replace(parameters):
+    for parameter in parameters:
+        smaller = parameter.grad.numpy() * 0.25
+        parameter.grad = None
+        parameter.grad = torch.from_numpy(smaller)
+
+
+def test_a_parameter_that_grows_in_place_is_not_mixed_up_with_its_neighbours():
+    first, second = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+    model = nn.ModuleList([first, second])
+    probe = Probe(model)
+    for rows in (4, 8):
+        first.weight.grad = None
+        first.weight.data = torch.ones(rows, 4)
+        first.weight.grad = torch.ones(rows, 4)
+        second.weight.grad = torch.full((4, 4), 100.0)
+        frame = probe.read(step=0)
+        assert frame.grad_norm.tolist() == pytest.approx([math.sqrt(rows * 4), 400.0])
+        assert frame.param_norm[0] == pytest.approx(math.sqrt(rows * 4))
+
+
+def test_a_norm_that_the_optimizer_itself_raises_is_no_clipping():
+    model = two_layers()
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=0.01, momentum=0.9, nesterov=True, foreach=True
+    )
+    loop = Loop(model, optimizer)
+    loop.frame()
+    frame = loop.frame()
+    assert frame.global_grad_norm_at_update is None
+    assert frame.clip_coefficient is None
+    assert frame.clipped_fraction is None
+
+
+@pytest.mark.parametrize(
+    ("way", "begin"), [(scale_data, 1), (scale_data, 5), (replace, 1), (replace, 25)]
+)
+def test_clipping_is_seen_in_whatever_way_and_whenever_it_begins(way, begin):
+    loop = Loop(two_layers())
+    for _ in range(begin):
+        assert loop.frame().clip_coefficient == 1.0
+    frame = loop.frame(way)
+    assert frame.clip_coefficient == pytest.approx(0.25, rel=1e-6)
+    assert frame.clipped_fraction in {1.0, None}
+    assert loop.frame(way).clipped_fraction == 1.0
+
+
+def test_a_rare_clipping_has_its_share_each_time():
+    loop = Loop(two_layers())
+    frames = [loop.frame(scale_data if step % 7 == 3 else lambda _: None) for step in range(30)]
+    expected = [1.0 if step % 7 == 3 else 0.0 for step in range(30)]
+    assert [frame.clipped_fraction for frame in frames] == expected
+
+
+def test_gradients_of_inference_mode_are_measured():
+    model = nn.Linear(3, 1, bias=False)
+    with torch.inference_mode():
+        model.weight.grad = torch.tensor([[3.0, 0.0, 4.0]])
+    assert Probe(model).read(step=0).global_grad_norm == 5.0
+
+
+def test_the_deviation_of_nearly_equal_entries_of_a_large_tensor_is_right():
+    model = nn.Linear(300, 300, bias=False)
+    model.weight.grad = 1.0 + 1e-4 * torch.randn(300, 300)
+    exact = model.weight.grad.double().std(correction=0).item()
+    assert Probe(model).read(step=0).grad_std[0] == pytest.approx(exact, rel=1e-4)
+
+
+def test_nothing_is_held_after_the_probe_let_go():
+    loop = Loop(two_layers())
+    parameters = list(loop.model.parameters())
+    backward(loop.model)
+    loop.probe.before_update(parameters, StepContext(step=0))
+    loop.probe.release()
+    loop.probe.after_update(0)
+    assert loop.probe.collect() == []
