@@ -20,6 +20,7 @@ __all__ = ["Watched", "Watchlist"]
 _MOST_LAYOUTS: Final = 16
 """Sets of columns that are kept, for models in which now these and now those parts are used."""
 
+_FIRST_LOOKS: Final = 3
 _LOOKS_AFTER_CLIPPING: Final = 20
 _LOOKS_BETWEEN_CHECKS: Final = 50
 
@@ -45,23 +46,22 @@ class Watched:
         self._layers = tuple(dict.fromkeys(tensor.layer for tensor in self.tensors))
         self._columns: dict[tuple[bool, ...], Columns] = {}
         self._all: Columns | None = None
-        self._looks, self._last_sign = 0, 0
+        self._looks, self._watch_until = 0, _FIRST_LOOKS
         self.modules = frozenset(owner(tensor.name) for tensor in self.tensors)
 
     @property
     def watch_clipping(self) -> bool:
         """Whether gradients are to be compared before and after clipping.
 
-        Clipping is a habit: for a while after each sign of it, and now and then.
+        Clipping is a habit: at first, for a while after each sign of it, and now and then.
         """
-        lately = self._looks - self._last_sign < _LOOKS_AFTER_CLIPPING
-        return lately or self._looks % _LOOKS_BETWEEN_CHECKS == 0
+        return self._looks < self._watch_until or self._looks % _LOOKS_BETWEEN_CHECKS == 0
 
     def note_clipping(self, *, seen: bool) -> None:
         """Take note of a look, and whether anything had changed the gradients."""
         self._looks += 1
         if seen:
-            self._last_sign = self._looks
+            self._watch_until = self._looks + _LOOKS_AFTER_CLIPPING
 
     def with_gradient(self) -> tuple[Columns, list[Tensor]] | None:
         """Return columns and gradients of what has one now, or None."""

@@ -177,7 +177,7 @@ def test_a_norm_that_the_optimizer_itself_raises_is_no_clipping():
 
 
 @pytest.mark.parametrize(
-    ("way", "begin"), [(scale_data, 1), (scale_data, 5), (replace, 1), (replace, 25)]
+    ("way", "begin"), [(scale_data, 1), (scale_data, 50), (replace, 1), (replace, 25)]
 )
 def test_clipping_is_seen_in_whatever_way_and_whenever_it_begins(way, begin):
     loop = Loop(two_layers())
@@ -189,10 +189,11 @@ def test_clipping_is_seen_in_whatever_way_and_whenever_it_begins(way, begin):
     assert loop.frame(way).clipped_fraction == 1.0
 
 
-def test_a_rare_clipping_has_its_share_each_time():
+def test_a_rare_clipping_has_its_share_from_the_second_time_on():
     loop = Loop(two_layers())
-    frames = [loop.frame(scale_data if step % 7 == 3 else lambda _: None) for step in range(30)]
+    frames = [loop.frame(replace if step % 7 == 3 else lambda _: None) for step in range(30)]
     expected = [1.0 if step % 7 == 3 else 0.0 for step in range(30)]
+    expected[3] = None  # nobody had clipped, so nothing was kept to compare with
     assert [frame.clipped_fraction for frame in frames] == expected
 
 
