@@ -67,7 +67,7 @@ class Frame:
         global_grad_norm: L2 norm of all gradients as one vector, before any clipping.
         global_grad_norm_at_update: The same when the optimizer used them, after clipping.
         first_batch_grad_norm: The same after the first of several accumulated batches, as if it
-            were the only one; None without accumulation.
+            were the only one; None where losses are divided by one batch only.
         clipped_fraction: Share of entries that clipping changed, in ``[0, 1]``; sampled.
         lr_factor: What the learning rates were multiplied by for this step.
         stepped: Whether the optimizer really stepped; a gradient scaler may have refused.
