@@ -30,7 +30,7 @@ endef
 
 .PHONY: help
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 # --- environment ---------------------------------------------------------------------------
 
@@ -74,6 +74,10 @@ $(VENV)/.stamp-bench: $(VENV)/.stamp-base
 bench: $(VENV)/.stamp-bench ## Measure the overhead beside others' (options: ARGS="--help")
 	$(VENV)/bin/python -m benchmarks.overhead $(ARGS)
 
+.PHONY: bench-detection
+bench-detection: $(VENV)/.stamp-base ## Recall and false alarms (options: ARGS="--help")
+	$(VENV)/bin/python -m benchmarks.detection $(ARGS)
+
 .PHONY: gpu
 gpu: $(VENV)/.stamp-dev ## Tests and figures that need a CUDA device (options: ARGS="--help")
 	$(PYTEST) tests/gpu tests/unit/test_kernel.py
@@ -96,6 +100,14 @@ check: $(VENV)/.stamp-dev ## Format, lint, types, import direction
 .PHONY: unit
 unit: $(VENV)/.stamp-dev ## Tests and docstring examples, with branch coverage
 	$(call timed,tests,$(PYTEST) --ignore=tests/packaging --cov --cov-fail-under=$(COVERAGE))
+
+$(VENV)/.stamp-models: $(VENV)/.stamp-dev
+	$(INSTALL_PACKAGE) '.[models]'
+	@touch $@
+
+.PHONY: models
+models: $(VENV)/.stamp-models ## Models of the transformers library, which must stay quiet
+	$(call timed,models,$(PYTEST) tests/real_models)
 
 .PHONY: package
 package: $(VENV)/.stamp-dev ## The built wheel, also with the oldest versions it accepts

@@ -6,7 +6,7 @@ layer. Plain numpy: sums add up, maxima compete, and only then roots and ratios 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_gradguard.frame import Frame, Mask, Vector
+from lightning_gradguard.roles import Role
 
 __all__ = ["Layout", "StepContext", "assemble"]
 
@@ -63,6 +64,7 @@ class Layout:
             ``size`` when it is sparse.
         is_weight: For each column, whether the parameter is a weight matrix or kernel.
         is_sampled: For each column, whether a part of its entries stands for all.
+        roles: What each layer is.
     """
 
     layers: tuple[str, ...]
@@ -71,6 +73,7 @@ class Layout:
     stored: Vector
     is_weight: Mask
     is_sampled: Mask
+    roles: tuple[Role, ...] = ()
 
     def add_up(self, rows: Vector) -> Vector:
         """Add up each layer's columns; a layer without any is NaN, never 0.
@@ -146,7 +149,8 @@ def assemble(
         sums: ``squares``, ``total``, ``abs_max``, ``zeros``, ``nonfinite``, ``param_squares``,
             each ``(tensors,)``; and, where measured, ``update_squares``, ``squares_at_update``,
             ``clipped``, ``histogram`` ``(tensors, bins)``, ``loss`` ``()``,
-            ``first_batch_squares`` ``()`` and, per recurrent layer, ``time/<layer>`` ``(time,)``.
+            ``first_batch_squares`` ``()``, ``batch`` ``()`` and, per layer, ``time/<layer>``
+            ``(time,)`` and ``units/<layer>`` ``(units,)``.
         context: Where in training the step was.
         stepped: Whether the optimizer really stepped.
     """
@@ -178,7 +182,7 @@ def assemble(
     if histogram is not None:
         histogram = histogram.copy()
         histogram[:, 0] += layout.size - layout.stored
-    first, loss = sums.get("first_batch_squares"), sums.get("loss")
+    first, loss, batch = (sums.get(name) for name in ("first_batch_squares", "loss", "batch"))
     return Frame(
         step=context.step,
         epoch=context.epoch,
@@ -210,12 +214,18 @@ def assemble(
         clipped_fraction=_share_of_all(clipped, layout.stored),
         stepped=stepped,
         log2_histogram=None if histogram is None else layout.add_up(histogram.T).T,
-        time_profiles={
-            name.removeprefix("time/"): np.sqrt(array)
-            for name, array in sums.items()
-            if name.startswith("time/")
-        },
+        roles=layout.roles,
+        batch_is_finite=None if batch is None else bool(np.isfinite(batch)),
+        time_profiles={name: np.sqrt(array) for name, array in _each(sums, "time/")},
+        silent_units={name: array != 0.0 for name, array in _each(sums, "units/")},
     )
+
+
+def _each(sums: Mapping[str, Vector], prefix: str) -> Iterator[tuple[str, Vector]]:
+    """Yield what is given per layer, by the layer's name."""
+    for name, array in sums.items():
+        if name.startswith(prefix):
+            yield name.removeprefix(prefix), array
 
 
 def _at_update(

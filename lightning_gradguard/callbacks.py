@@ -18,13 +18,14 @@ import torch
 from lightning_gradguard import options, trainers
 from lightning_gradguard.assemble import StepContext
 from lightning_gradguard.detectors import Detector
+from lightning_gradguard.detectors.defaults import SENSITIVITIES, Sensitivity
 from lightning_gradguard.episodes import Episode
 from lightning_gradguard.findings import Finding
 from lightning_gradguard.frame import Frame
 from lightning_gradguard.governor import Governor
 from lightning_gradguard.inspector import Inspector
 from lightning_gradguard.probe import Probe
-from lightning_gradguard.report.explain import explain
+from lightning_gradguard.report.explain import Explanation, explain, explain_layer
 from lightning_gradguard.report.summary import Summary, summarise
 from lightning_gradguard.roots import callback_base
 from lightning_gradguard.scope import GroupBy
@@ -80,6 +81,8 @@ class GradientMonitor(CallbackBase):
         max_overhead: Share of the training time that watching may take, such as ``0.02``: the
             interval is stretched to keep it. Only the look for NaN and infinity is never
             thinned. None looks at every ``every_n_steps`` whatever it takes.
+        sensitivity: ``"low"``, ``"normal"`` or ``"high"``: how early the default detectors speak,
+            see `detectors.default_detectors`.
         detectors: What to look for; None takes the default ones. Each training and each
             optimizer gets copies, so that none learns from another.
         sinks: Where findings and numbers go; None is the console and the trainer's loggers,
@@ -119,6 +122,7 @@ class GradientMonitor(CallbackBase):
         group_by: GroupBy = "module",
         exact: bool = False,
         max_overhead: float | None = None,
+        sensitivity: Sensitivity = "normal",
         detectors: Sequence[Detector] | None = None,
         sinks: Sequence[Sink] | None = None,
         on_error: OnError = "warn",
@@ -126,6 +130,7 @@ class GradientMonitor(CallbackBase):
     ) -> None:
         super().__init__()
         options.check_choice("group_by", group_by, ("module", "parameter"))
+        options.check_choice("sensitivity", sensitivity, SENSITIVITIES)
         options.check_choice("on_error", on_error, ("warn", "raise"))
         options.check_count("every_n_steps", every_n_steps)
         options.check_share("max_overhead", max_overhead)
@@ -137,6 +142,7 @@ class GradientMonitor(CallbackBase):
         self._group_by: GroupBy = group_by
         self._every_n_steps, self._exact = every_n_steps, exact
         self._max_overhead = max_overhead
+        self._sensitivity: Sensitivity = sensitivity
         self._on_error: OnError = on_error
         self._on_finding, self._detectors, self._sinks = on_finding, detectors, sinks
         self._name = name
@@ -146,12 +152,13 @@ class GradientMonitor(CallbackBase):
         self._forget()
 
     def _forget(self) -> None:
-        self._inspector = Inspector(self._detectors, ignore=self._ignore, on_error=self._on_error)
+        self._inspector = self._make_inspector()
         self._session: Session | None = None
         self._governor: Governor | None = None
         self._has_spoken = False
         self._state: Mapping[str, Any] = {}
         self._last_frame: Frame | None = None
+        self._notes: Mapping[str, tuple[str, ...]] = {}
         self._summary = summarise((), observed_steps=0, steps=0)
 
     # What people ask.
@@ -180,9 +187,22 @@ class GradientMonitor(CallbackBase):
         """Return how the run stands or ended; ``str()`` of it is what the console shows."""
         return self._summary if self._session is None else self._session.summary()
 
-    def explain(self, finding: Finding) -> str:
-        """Return what a finding means, why it happens and what helps, in a few lines."""
-        return explain(finding)
+    def explain(self, finding: Finding | str) -> Explanation:
+        """Explain a finding, or how a layer stands and why it is left out if it is.
+
+        Args:
+            finding: One of `findings`, or the name of a layer.
+
+        Returns:
+            An explanation, whose ``str()`` is the text; it holds the numbers, too.
+
+        Raises:
+            ValueError: There is no such layer.
+        """
+        notes = self._notes if self._session is None else self._session.notes
+        if isinstance(finding, str):
+            return explain_layer(finding, self._inspector.look_back(finding), notes.get(finding))
+        return explain(finding, self._inspector.evidence(finding), notes)
 
     # Lightning's hooks.
 
@@ -207,10 +227,12 @@ class GradientMonitor(CallbackBase):
             self._start(trainer, probe)
 
     @_guarded
-    def on_train_batch_start(self, *_: object) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: object, *_: object
+    ) -> None:
         """Get ready for the forward pass."""
         if self._session is not None:
-            self._session.start_batch()
+            self._session.start_batch(batch)
 
     @_guarded
     def on_before_backward(
@@ -314,6 +336,14 @@ class GradientMonitor(CallbackBase):
             has_scaler=trainers.has_scaler(trainer),
         )
 
+    def _make_inspector(self) -> Inspector:
+        return Inspector(
+            self._detectors,
+            sensitivity=self._sensitivity,
+            ignore=self._ignore,
+            on_error=self._on_error,
+        )
+
     def _make_probe(self, pl_module: LightningModule) -> Probe | None:
         """Return a probe; a glob that matches nothing is the one thing that may raise."""
         try:
@@ -367,9 +397,7 @@ class GradientMonitor(CallbackBase):
                 "afresh. Use the version and the detectors that it was saved with.",
                 stacklevel=2,
             )
-            self._inspector = session.inspector = Inspector(
-                self._detectors, ignore=self._ignore, on_error=self._on_error
-            )
+            self._inspector = session.inspector = self._make_inspector()
 
     def _attach(self, trainer: Trainer, optimizer: torch.optim.Optimizer, index: int) -> None:
         """Be told of each step that the optimizer makes."""
@@ -398,6 +426,7 @@ class GradientMonitor(CallbackBase):
             return
         self._session.finish()
         self._summary, self._last_frame = self._session.summary(), self._session.last_frame
+        self._notes = self._session.notes
         self._state = self._session.state_dict()
         self._session = None
 

@@ -6,7 +6,7 @@ Knows sizes and names; never looks at a value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +25,9 @@ from lightning_gradguard.measure import (
     plain_values,
     runs,
 )
-from lightning_gradguard.scope import WatchedTensor
+from lightning_gradguard.roles import Role
+from lightning_gradguard.scope import WatchedTensor, is_matrix
+from lightning_gradguard.units import UnitTensor
 
 __all__ = ["Columns", "refuse_unsupported"]
 
@@ -39,12 +41,14 @@ class Columns:
         plan: How their values are read, and their gradients' unless sparse.
         layout: Which layer each belongs to.
         backend: That of their device.
+        units: Those whose rows are units.
     """
 
     parameters: tuple[nn.Parameter, ...]
     plan: Plan
     layout: Layout
     backend: Backend
+    units: tuple[UnitTensor, ...] = ()
 
     def __post_init__(self) -> None:
         self.has_complex = any(parameter.is_complex() for parameter in self.parameters)
@@ -57,13 +61,19 @@ class Columns:
 
     @classmethod
     def of(
-        cls, layers: Sequence[str], tensors: Sequence[WatchedTensor], *, exact: bool = False
+        cls,
+        layers: Sequence[str],
+        tensors: Sequence[WatchedTensor],
+        *,
+        roles: Mapping[str, Role] | None = None,
+        exact: bool = False,
     ) -> Columns:
         """Lay out parameters.
 
         Args:
             layers: All layers of the optimizer, in depth order.
             tensors: Those that have a gradient, at least one, all on one device.
+            roles: What each layer is; those of the tensors by default.
             exact: Whether all are read whole, whatever their size.
         """
         sizes = {tensor: _num_reals(tensor.parameter) for tensor in tensors}
@@ -81,11 +91,13 @@ class Columns:
             row=np.array([place[t.layer] for t in ordered], dtype=np.intp),
             size=size,
             stored=size,
-            is_weight=np.array([_is_weight(t.parameter) for t in ordered], dtype=np.bool_),
+            is_weight=np.array([is_matrix(t.parameter) for t in ordered], dtype=np.bool_),
             is_sampled=np.array([large[t] for t in ordered], dtype=np.bool_),
+            roles=_roles(layers, roles or {t.layer: t.role for t in ordered}),
         )
         parameters = tuple(tensor.parameter for tensor in ordered)
-        return cls(parameters, plan, layout, backend_for(parameters[0].device))
+        units = [UnitTensor(t.layer, i, t.unit_dim) for i, t in enumerate(ordered) if t.has_units]
+        return cls(parameters, plan, layout, backend_for(parameters[0].device), tuple(units))
 
     @property
     def is_current(self) -> bool:
@@ -133,6 +145,10 @@ class Columns:
         return values, *self._odd
 
 
+def _roles(layers: Sequence[str], known: Mapping[str, Role]) -> tuple[Role, ...]:
+    return tuple(known.get(layer, "weights") for layer in layers)
+
+
 def _view(parameter: nn.Parameter) -> Tensor:
     return as_vector(plain_values(parameter))
 
@@ -144,11 +160,6 @@ def _shares(view: Tensor, parameter: nn.Parameter) -> bool:
 def _kind(parameter: nn.Parameter) -> tuple[int, tuple[int, ...]]:
     """Return what parameters that can be joined along their first dimension have in common."""
     return parameter.dim(), tuple(parameter.shape[1:])
-
-
-def _is_weight(parameter: nn.Parameter) -> bool:
-    """Whether a parameter mixes units: a scale per channel of shape (C, 1, 1) does not."""
-    return parameter.dim() == 2 or sum(size > 1 for size in parameter.shape) >= 2
 
 
 def _num_reals(parameter: nn.Parameter) -> int:

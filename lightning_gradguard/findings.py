@@ -50,6 +50,7 @@ class Finding:
         rank: Process concerned, or None when all see the same.
         episode_id: Joins the findings of one fault from its beginning to its end; 0 before
             `Episodes` gave it one.
+        rule: Which of a detector's rules held, such as ``"over depth"``; may be empty.
     """
 
     kind: str
@@ -67,6 +68,7 @@ class Finding:
     optimizer_index: int = 0
     rank: int | None = None
     episode_id: int = 0
+    rule: str = ""
 
     @property
     def is_alarm(self) -> bool:
@@ -97,7 +99,7 @@ def layer_phrase(layers: Sequence[str], *, most: int = 2) -> str:
         >>> layer_phrase(["stem", "layers.0.conv1"])
         'stem, layers.0.conv1'
         >>> layer_phrase(["layers.0.conv1", "layers.0.conv2", "layers.1.conv1"])
-        'layers.0.conv1 … layers.1.conv1 (3 layers)'
+        'layers.0.conv1 … layers.1.conv1 (3 layers under layers.*)'
         >>> layer_phrase([])
         'whole model'
     """
@@ -105,7 +107,20 @@ def layer_phrase(layers: Sequence[str], *, most: int = 2) -> str:
         return "whole model"
     if len(layers) <= most:
         return ", ".join(layers)
-    return f"{layers[0]} … {layers[-1]} ({len(layers)} layers)"
+    stem = _common_stem(layers)
+    where = f" under {stem}.*" if stem else ""
+    return f"{layers[0]} … {layers[-1]} ({len(layers)} layers{where})"
+
+
+def _common_stem(layers: Sequence[str]) -> str:
+    """Return the innermost module that holds all of some layers; empty for the whole model."""
+    parts = [layer.split(".")[:-1] for layer in layers]
+    shared = [
+        names[0] for names in zip(*parts, strict=False) if all(name == names[0] for name in names)
+    ]
+    while shared and not all(layer.startswith(f"{'.'.join(shared)}.") for layer in layers):
+        shared.pop()
+    return ".".join(shared)
 
 
 def headline(finding: Finding) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_gradguard.histogram import overflow_share, underflow_share
+from lightning_gradguard.roles import Role
 
 __all__ = ["Frame", "Mask", "Vector"]
 
@@ -23,6 +24,7 @@ Vector: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 _EMPTY: Final[Mapping[str, Vector]] = {}
+_NO_MASKS: Final[Mapping[str, Mask]] = {}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -75,6 +77,10 @@ class Frame:
             up to the size of the layer; None on steps for which it was not asked.
         time_profiles: For recurrent layers on sampled steps, the L2 norm of the gradient of
             the layer's input at each time step; first time step first.
+        roles: What each layer is, one of `roles.Role`; empty when that is not known.
+        batch_is_finite: Whether all numbers of the batches were finite; None when not looked at.
+        silent_units: For linear and convolutional layers on sampled steps, which of the units
+            had a gradient of exactly zero in all their incoming weights; exact.
     """
 
     step: int
@@ -109,6 +115,9 @@ class Frame:
     stepped: bool = True
     log2_histogram: Vector | None = None
     time_profiles: Mapping[str, Vector] = field(default_factory=lambda: _EMPTY)
+    roles: tuple[Role, ...] = ()
+    batch_is_finite: bool | None = None
+    silent_units: Mapping[str, Mask] = field(default_factory=lambda: _NO_MASKS)
 
     @cached_property
     def update_ratio(self) -> Vector:
@@ -181,4 +190,5 @@ class Frame:
 def _ratio(numerator: Vector, denominator: Vector) -> Vector:
     """Divide, with NaN where the denominator is zero or missing."""
     safe = np.where(denominator > 0.0, denominator, np.nan)
-    return numerator / safe
+    with np.errstate(invalid="ignore"):  # infinity over infinity is nothing to warn of
+        return numerator / safe

@@ -15,8 +15,9 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
 from lightning_gradguard import schema
-from lightning_gradguard.detectors import Detector, default_detectors
+from lightning_gradguard.detectors import Detector, Sensitivity, default_detectors
 from lightning_gradguard.episodes import Episode, Episodes
+from lightning_gradguard.evidence import Evidence, Recall
 from lightning_gradguard.findings import Finding, Severity
 from lightning_gradguard.frame import Frame
 
@@ -33,6 +34,7 @@ class Inspector:
 
     Args:
         detectors: What to look for; None takes `detectors.default_detectors`.
+        sensitivity: Of the default detectors, see there.
         ignore: Kinds not to report, or ``"kind:glob"`` to leave out layers of a kind.
         cooldown_steps: Optimizer steps without evidence after which an episode ends.
         on_error: ``"warn"`` switches a failing detector off and goes on with the others.
@@ -41,7 +43,8 @@ class Inspector:
         muted: Detectors that were switched off, one sentence each.
 
     Raises:
-        ValueError: ``ignore`` names a kind that no detector here reports.
+        ValueError: ``ignore`` names a kind that no detector here reports, or there is no such
+            sensitivity.
 
     State:
         Detectors and episodes, as JSON types.
@@ -56,19 +59,21 @@ class Inspector:
         self,
         detectors: Sequence[Detector] | None = None,
         *,
+        sensitivity: Sensitivity = "normal",
         ignore: Sequence[str] = (),
         cooldown_steps: int = 50,
         on_error: Literal["warn", "raise"] = "raise",
     ) -> None:
         self.muted: list[str] = []
         self._on_error = on_error
-        self._originals = default_detectors() if detectors is None else list(detectors)
+        self._originals = default_detectors(sensitivity) if detectors is None else list(detectors)
         self._copies: dict[int, list[Detector]] = {}
         patience = {name: n for d in self._originals for name, n in _patience(d).items()}
         kinds = tuple(dict.fromkeys((*schema.KINDS, *schema.NOTICES, *patience)))
         self._ignore = tuple(_ignore_rule(rule, kinds) for rule in ignore)
         self._episodes = Episodes(patience, cooldown_steps=cooldown_steps)
         self._findings: deque[Finding] = deque(maxlen=_MOST_FINDINGS)
+        self._recall: dict[int, Recall] = {}
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -107,8 +112,24 @@ class Inspector:
             optimizer_index=frame.optimizer_index,
             can_end=not frame.has_nonfinite,
         )
+        recall = self._recall.setdefault(frame.optimizer_index, Recall())
+        recall.remember(frame)
+        for finding in new:
+            if finding.state != "resolved":
+                recall.keep(finding)
         self._findings.extend(new)
         return new
+
+    def evidence(self, finding: Finding) -> Evidence | None:
+        """Return what a finding rests on, or None when it is no longer kept."""
+        recall = self._recall.get(finding.optimizer_index)
+        return None if recall is None else recall.evidence(finding.episode_id)
+
+    def look_back(self, layer: str) -> Evidence:
+        """Return the latest steps as seen from a layer, of the optimizer that has it."""
+        seen = [recall.look_back(layer) for recall in self._recall.values()]
+        with_layer = [e for e in seen if any(x is not None for x in e.history_grad_ratio)]
+        return (with_layer or seen or [Recall().look_back(layer)])[0]
 
     def _judge(self, detector: Detector, frame: Frame) -> Sequence[Finding]:
         """Ask one detector; one that fails must not silence the others."""
@@ -148,6 +169,7 @@ class Inspector:
         return {
             "episodes": self._episodes.state_dict(),
             "findings": [finding.to_dict() for finding in self._findings],
+            "evidence": {str(i): recall.state_dict() for i, recall in self._recall.items()},
             "detectors": {
                 str(index): [
                     {"type": type(detector).__name__, "state": _state(detector)}
@@ -161,6 +183,10 @@ class Inspector:
         """Go on from `state_dict`; a detector that it knows nothing of starts afresh."""
         self._episodes.load_state_dict(state["episodes"])
         self._findings = deque(map(Finding.from_dict, state["findings"]), maxlen=_MOST_FINDINGS)
+        self._recall = {}
+        for index, kept in state["evidence"].items():
+            self._recall[int(index)] = Recall()
+            self._recall[int(index)].load_state_dict(kept)
         self._copies = {}
         for index, saved in state["detectors"].items():
             left = list(saved)

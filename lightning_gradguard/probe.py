@@ -22,8 +22,10 @@ from lightning_gradguard.measure import Numbers
 from lightning_gradguard.order import CallOrder
 from lightning_gradguard.scope import GroupBy, Scope, unwrap
 from lightning_gradguard.snapshot import Snapshot, measure_update, take_snapshot
+from lightning_gradguard.structure import layer_notes
 from lightning_gradguard.timesteps import TimeSteps
 from lightning_gradguard.transfer import Transfer
+from lightning_gradguard.units import silent_units
 from lightning_gradguard.watched import Watched, Watchlist
 
 __all__ = ["Probe"]
@@ -159,6 +161,8 @@ class Probe:
         *,
         loss: Tensor | float | None = None,
         histogram: bool = False,
+        units: bool = True,
+        batch: Tensor | None = None,
         gradient_scale: Tensor | None = None,
     ) -> bool:
         """Measure gradients that are complete but not used yet.
@@ -171,6 +175,8 @@ class Probe:
             context: Where in training this is.
             loss: Loss of the step.
             histogram: Whether to build the log2 histogram, too.
+            units: Whether to tell which units get no gradient, too.
+            batch: A number that is finite if the batch is, shape ``()``.
             gradient_scale: What the gradients are still multiplied by, shape ``()``.
 
         Returns:
@@ -197,6 +203,12 @@ class Probe:
             )
             if loss is not None:
                 step.sums["loss"] = torch.as_tensor(loss, device=gradients[0].device)
+            if batch is not None:
+                there = gradients[0].device
+                step.sums["batch"] = batch if batch.device == there else batch.to(there)
+            if units:
+                masks = silent_units(columns.units, gradients)
+                step.sums.update({f"units/{layer}": mask for layer, mask in masks.items()})
             if (first := self._first_batch.pop(index, None)) is not None:
                 step.sums["first_batch_squares"] = first
             for layer, squares in self.time_steps.take(watched.modules).items():
@@ -309,6 +321,10 @@ class Probe:
     def end_first_step(self) -> None:
         """Stop watching the order of calls; the layers' order stays as it is."""
         self._order.remove()
+
+    def layer_notes(self) -> dict[str, tuple[str, ...]]:
+        """Say what is special about each layer, see `structure`."""
+        return layer_notes(self._model, self._order.calls)
 
     @property
     def never_received(self) -> tuple[str, ...]:

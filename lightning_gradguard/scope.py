@@ -15,7 +15,19 @@ from typing import Final, Literal
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-__all__ = ["ROOT", "GroupBy", "Scope", "WatchedTensor", "clean_name", "owner", "unwrap"]
+from lightning_gradguard.roles import Role
+
+__all__ = [
+    "ROOT",
+    "GroupBy",
+    "Scope",
+    "WatchedTensor",
+    "clean_name",
+    "is_matrix",
+    "owner",
+    "role_of",
+    "unwrap",
+]
 
 GroupBy = Literal["module", "parameter"]
 
@@ -55,12 +67,22 @@ class WatchedTensor:
         layer: The module that owns it, which is the row it is counted in.
         parameter: The parameter itself.
         aliases: Other names of the same parameter, when weights are tied.
+        role: What its module is.
+        unit_dim: Dimension along which its module's units lie, such as 0 for the outputs of a
+            linear layer; None where a row is no unit.
     """
 
     name: str
     layer: str
     parameter: nn.Parameter
     aliases: tuple[str, ...] = ()
+    role: Role = "weights"
+    unit_dim: int | None = None
+
+    @property
+    def has_units(self) -> bool:
+        """Whether single units can be told apart in its gradient."""
+        return self.unit_dim is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +129,9 @@ class Scope:
         """
         names = _names_by_parameter(model)
         lazy = {n[0]: p for p, n in names.items() if isinstance(p, UninitializedParameter)}
+        modules = {clean_name(name) or ROOT: module for name, module in model.named_modules()}
         found = [
-            WatchedTensor(n[0], n[0] if group_by == "parameter" else owner(n[0]), p, tuple(n[1:]))
+            _watched(p, n, modules, group_by)
             for p, n in names.items()
             if not isinstance(p, UninitializedParameter)
         ]
@@ -160,6 +183,66 @@ class Scope:
             if other in calls and other.startswith(inside) and place < registered
         ]
         return max(earlier, default=(0, calls.get(name, -1)))[1], registered
+
+
+def _watched(
+    parameter: nn.Parameter,
+    names: Sequence[str],
+    modules: Mapping[str, nn.Module],
+    group_by: GroupBy,
+) -> WatchedTensor:
+    module = modules[owner(names[0])]
+    role, layer = role_of(module), owner(names[0])
+    if group_by == "parameter":
+        layer = names[0]
+        if role in {"weights", "recurrent", "gated"} and not is_matrix(parameter):
+            role = "vectors"
+    aliases, unit_dim = tuple(names[1:]), _unit_dim(module, parameter)
+    return WatchedTensor(names[0], layer, parameter, aliases, role, unit_dim)
+
+
+def role_of(module: nn.Module) -> Role:
+    """Recognise what a module is.
+
+    Example:
+        >>> role_of(nn.LSTM(1, 1)), role_of(nn.LayerNorm(2)), role_of(nn.Linear(1, 1))
+        ('gated', 'norm', 'weights')
+    """
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        return "embedding"
+    if isinstance(module, (nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell)):
+        return "gated"
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        return "recurrent"
+    own = [p for p in _own_parameters(module) if not isinstance(p, UninitializedParameter)]
+    if own and not any(is_matrix(parameter) for parameter in own):
+        return "norm" if "norm" in type(module).__name__.lower() else "vectors"
+    # Attention keeps its projections itself, beside a child that it does not even call.
+    children = (c for name, c in module.named_children() if name != "parametrizations")
+    holds_others = any(next(child.parameters(), None) is not None for child in children)
+    if holds_others and not isinstance(module, nn.MultiheadAttention):
+        return "container"
+    return "weights"
+
+
+def _own_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Return a module's own parameters, also those that its parametrizations keep for it."""
+    parametrizations = getattr(module, "parametrizations", None)
+    made = parametrizations.parameters() if isinstance(parametrizations, nn.Module) else ()
+    return [*module.parameters(recurse=False), *made]
+
+
+def is_matrix(parameter: nn.Parameter) -> bool:
+    """Whether a parameter mixes units: a scale per channel of shape (C, 1, 1) does not."""
+    return parameter.dim() == 2 or sum(size > 1 for size in parameter.shape) >= 2
+
+
+def _unit_dim(module: nn.Module, parameter: nn.Parameter) -> int | None:
+    if getattr(module, "weight", None) is not parameter:
+        return None
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):  # noqa: SLF001 - the one base class there is
+        return 1 if module.groups == 1 else None
+    return 0 if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) else None  # noqa: SLF001 - as above
 
 
 def _names_by_parameter(model: nn.Module) -> dict[nn.Parameter, list[str]]:

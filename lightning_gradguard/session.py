@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lightning_gradguard.assemble import StepContext
 from lightning_gradguard.audience import Audience
+from lightning_gradguard.batches import finite_sum
 from lightning_gradguard.events import Observation
 from lightning_gradguard.findings import Finding
 from lightning_gradguard.frame import Frame
@@ -34,6 +35,7 @@ OnError = Literal["warn", "raise"]
 P = ParamSpec("P")
 
 _TIME_STEPS_EVERY: Final = 10
+_UNITS_EVERY: Final = 5
 
 
 def _watching(
@@ -73,6 +75,7 @@ class Session:
         failure: Why watching was switched off, or None.
         last_frame: The latest frame.
         steps: Completed steps of each optimizer.
+        notes: What is special about layers, known after the first batch.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Session:
         self.failure: str | None = None
         self.last_frame: Frame | None = None
         self.steps: dict[int, int] = {}
+        self.notes: Mapping[str, tuple[str, ...]] = {}
         self._audience = Audience(sinks, on_finding)
         self._pace = Pace(every_n_steps, governor)
         self._stopwatch = Stopwatch()
@@ -101,17 +105,25 @@ class Session:
         self._loss: Tensor | None = None
         self._backward_passes = 0
         self._saw_step = self._stepped = False
+        self._batch: Tensor | None = None
         self._time_steps_due = 0
+        self._units_due: dict[int, int] = {}
         self._noise: dict[int, NoiseScale] = {}
         self._announced: set[int] = set()
         self._hookless: set[int] = set()
 
     @_watching
-    def start_batch(self) -> None:
-        """Get ready for a forward pass."""
+    def start_batch(self, batch: Any = None) -> None:  # noqa: ANN401 - any data loader
+        """Get ready for a forward pass.
+
+        Args:
+            batch: What will be trained on.
+        """
+        step = min(self.steps.values(), default=0)
+        if self._pace.is_looked_at(step) and (part := finite_sum(batch)) is not None:
+            self._batch = part if self._batch is None else self._batch + part
         if not self.probe.time_steps.layers or self._backward_passes > 0:
             return
-        step = min(self.steps.values(), default=0)
         if step >= self._time_steps_due and self._pace.is_looked_at(step):
             self.probe.time_steps.arm()
             self._time_steps_due = step + _TIME_STEPS_EVERY
@@ -183,10 +195,15 @@ class Session:
         ):
             return
         before = pace.look(step, index, (context.epoch, context.batch_idx))
+        units = step >= self._units_due.get(index, 0)
+        if units:
+            self._units_due[index] = step + _UNITS_EVERY
         self.probe.before_update(
             parameters,
             context,
             loss=loss,
+            units=units,
+            batch=self._batch,
             histogram=is_due(context.step, self._log_every_n_steps, since=before),
             gradient_scale=gradient_scale,
         )
@@ -239,12 +256,14 @@ class Session:
     def end_batch(self) -> None:
         """Finish a training batch."""
         self.probe.end_first_step()
+        if not self.notes:
+            self.notes = self.probe.layer_notes()
         for index in self._hookless & self._announced:
             self.probe.close_unseen_update(index)
             self._count_step(index)
         self.probe.time_steps.disarm()
         if self._saw_step:
-            self._backward_passes, self._saw_step = 0, False
+            self._backward_passes, self._saw_step, self._batch = 0, False, None
         if self._stepped:
             self._pace.end_step(self._stopwatch.end_step())
             self._stepped = False

@@ -44,6 +44,7 @@ class Watched:
     def __post_init__(self) -> None:
         self._parameters = [tensor.parameter for tensor in self.tensors]
         self._layers = tuple(dict.fromkeys(tensor.layer for tensor in self.tensors))
+        self._roles = {tensor.layer: tensor.role for tensor in self.tensors}
         self._columns: dict[tuple[bool, ...], Columns] = {}
         self._all: Columns | None = None
         self._looks, self._watch_until = 0, _FIRST_LOOKS
@@ -85,7 +86,7 @@ class Watched:
         self.received.update(tensor.name for tensor in tensors)
         if len(self._columns) >= _MOST_LAYOUTS:
             del self._columns[next(iter(self._columns))]
-        columns = Columns.of(self._layers, tensors, exact=self.exact)
+        columns = Columns.of(self._layers, tensors, roles=self._roles, exact=self.exact)
         self._columns[tuple(present)] = columns
         return columns
 

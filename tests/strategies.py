@@ -36,7 +36,7 @@ def make_frame(
         bias_only: Layers that have no weight matrix.
         bad: Layers with three non-finite entries in their gradient.
         layers: Other names.
-        fields: Anything else of `Frame`.
+        fields: Anything else of `Frame`; of ``stepped=False`` a scaler is the reason.
     """
     norms = np.array(gradients, dtype=np.float64)
     sizes = np.broadcast_to(np.asarray(weights, dtype=np.float64), norms.shape)
@@ -78,6 +78,11 @@ def said_by(detector: Any, frames: Iterable[Frame]) -> list[Finding]:
     return [finding for frame in frames for finding in detector.update(frame)]
 
 
+def held(rule: Any, frames: Iterable[Frame]) -> list[Finding]:
+    """Return all that one rule of a detector finds."""
+    return [f for frame in frames if (f := rule.update(frame)) is not None]
+
+
 def through_json(part: Any, fresh: Any) -> Any:
     """Save a part, read it back from text, and return ``fresh`` that goes on from there."""
     fresh.load_state_dict(json.loads(json.dumps(part.state_dict())))
@@ -94,54 +99,104 @@ def make_finding(kind: str = "vanishing", step: int = 0, **fields: Any) -> Findi
 REGIMES = (
     "healthy",
     "vanishing",
-    "exploding",
-    "growing",
-    "broken",
-    "overflow",
-    "stuck",
-    "runaway",
+    "faded",
     "forgetting",
+    "exploding",
+    "oversized",
+    "rising inward",
+    "growing",
     "echoing",
+    "dead",
+    "broken",
+    "broken loss",
+    "overflow",
+    "poisoned",
+    "broken weights",
+    "stuck",
+    "warming up",
+    "crawling",
+    "cut off",
+    "runaway",
+    "swinging",
+    "unbounded",
+    "spiky",
+    "clipped",
     "unseen",
 )
 """What a stretch of a drawn run is like."""
 
 _SLOPE = np.array([1e-6, 1e-5, 1e-4, 1.0, 1.0, 1.0])
 _FORGETFUL = np.logspace(-9.0, 0.0, 12)
+_CUT = np.array([np.nan, np.nan, np.nan, np.nan, 1.0, 1.0])
+_ALIVE = {f"l{i}": np.zeros(20, dtype=bool) for i in range(6)}
+_DEAD = {**_ALIVE, "l2": np.arange(20) < 19, "l3": np.ones(20, dtype=bool)}
 
 
 def frame_of(regime: str, step: int, noise: np.ndarray) -> Frame:
     """Make a frame of a regime; ``noise`` is one factor around 1 per layer."""
     ratio, first = 1e-3 * noise, float(noise[0])
-    healthy = {"gradients": noise, "update_ratio": ratio, "loss": 2.0 * first * 0.999**step}
+    healthy = {"gradients": noise, "update_ratio": ratio, "loss": 2.0 * first**0.25 * 0.99**step}
+    healthy["silent_units"] = _ALIVE if step % 2 == 0 else {}
     changes: dict[str, dict[str, Any]] = {
-        "healthy": {},
         "vanishing": {"gradients": _SLOPE * noise, "update_ratio": _SLOPE * ratio},
-        "exploding": {"gradients": noise / _SLOPE, "update_ratio": 300.0 * ratio / _SLOPE},
-        "growing": {"gradients": 1e5 * noise},
-        "broken": {"bad": [1, 2]},
-        "overflow": {"bad": [5], "update_ratio": 0.0, "stepped": False},
-        "stuck": {"update_ratio": 1e-9 * noise, "loss": 2.0},
-        "runaway": {"update_ratio": 0.5 * noise, "loss": 50.0 * first},
+        "faded": {"gradients": 1e-6 * noise, "loss": 40.0 * first},
         "forgetting": {"time_profiles": {"l0": first * _FORGETFUL}, "loss": 2.0},
+        "exploding": {"gradients": noise / _SLOPE, "update_ratio": 300.0 * ratio / _SLOPE},
+        "oversized": {"update_ratio": np.array([4, 4, 1e-3, 1e-3, 1e-3, 1e-3]) * noise},
+        "rising inward": {"gradients": noise / _SLOPE, "update_ratio": 0.3 * noise},
+        "growing": {"gradients": 1e5 * noise, "update_ratio": 0.3 * noise},
         "echoing": {
             "time_profiles": {"l0": first * _FORGETFUL[::-1]},
-            "update_ratio": 0.5 * noise,
+            "update_ratio": 0.3 * noise,
         },
+        "dead": {"gradients": np.array([0, 0, 0, 0, 1, 1]) * noise, "silent_units": _DEAD},
+        "broken": {"bad": [1, 2]},
+        "broken loss": {"loss": np.nan},
+        "overflow": {
+            "bad": [5],
+            "update_ratio": 0.0,
+            "stepped": False,
+            "learning_rates": (0.1 * 0.999**step,),
+        },
+        "poisoned": {"bad": [0, 5], "batch_is_finite": False},
+        "broken weights": {"bad": [3], "param_norm": np.where(noise == noise[1], np.inf, 1.0)},
+        "stuck": {"update_ratio": 1e-9 * noise, "loss": 2.0},
+        "warming up": {
+            "update_ratio": 1e-9 * noise,
+            "loss": 2.0,
+            "learning_rates": (1e-4 * step,),
+        },
+        "crawling": {"update_ratio": 1e-6 * noise, "loss": 2.0},
+        "cut off": {"gradients": _CUT * noise, "loss": 2.0},
+        "runaway": {"update_ratio": 0.5 * noise, "loss": 50.0 * first},
+        "swinging": {"update_ratio": 0.5 * noise, "loss": 2.0},
+        "unbounded": {"weights": 1.0 + 0.1 * step, "loss": -first * 1.2**step},
+        "spiky": {"gradients": 1e4 * noise},
+        "clipped": {"global_grad_norm_at_update": 1e-2},
         "unseen": {"gradients": noise * np.nan, "update_ratio": np.nan, "loss": None},
     }
-    return make_frame(step, **{**healthy, **changes[regime]})
+    return make_frame(step, **{**healthy, **changes.get(regime, {})})
 
 
-@st.composite
-def runs(draw: st.DrawFn, regimes: Sequence[str] = REGIMES) -> list[Frame]:
-    """Draw a run of six layers: up to five stretches, each of one regime."""
-    plan = draw(
-        st.lists(st.tuples(st.sampled_from(regimes), st.integers(1, 60)), min_size=1, max_size=5)
-    )
-    rng = np.random.default_rng(draw(st.integers(0, 999)))
-    kinds = [regime for regime, steps in plan for _ in range(steps)]
-    return [frame_of(kind, step, rng.uniform(0.5, 2.0, 6)) for step, kind in enumerate(kinds)]
+class Run(list[Frame]):
+    """Frames of a run that is told in one line when a law fails for it."""
+
+    def __init__(self, plan: Sequence[tuple[str, int]], seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        kinds = [regime for regime, steps in plan for _ in range(steps)]
+        super().__init__(
+            frame_of(k, step, rng.uniform(0.5, 2.0, 6)) for step, k in enumerate(kinds)
+        )
+        self.plan, self.seed = plan, seed
+
+    def __repr__(self) -> str:
+        return f"Run({self.plan!r}, {self.seed})"
+
+
+def runs(regimes: Sequence[str] = REGIMES) -> st.SearchStrategy[Run]:
+    """Draw a run of six layers: up to four stretches, each of one regime."""
+    stretch = st.tuples(st.sampled_from(regimes), st.integers(1, 40))
+    return st.builds(Run, st.lists(stretch, min_size=1, max_size=4), st.integers(0, 999))
 
 
 severities = st.sampled_from(list(Severity))

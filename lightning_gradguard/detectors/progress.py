@@ -1,12 +1,13 @@
-"""Whether the loss still moves.
+"""Whether the loss moves, and which way.
 
-In: one loss per step. Out: where the loss started, its best and its latest level, and whether
-it stalls. Levels are medians of blocks of steps, so that one odd batch says nothing.
+In: one loss per step. Out: where it started, its best and its latest level, and whether it stalls,
+got worse or never moved. Levels are medians over several steps, so that one odd batch says nothing.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
@@ -22,69 +23,66 @@ class LossProgress:
     """The course of a loss.
 
     Args:
-        block_steps: Steps whose median makes one level.
+        window_steps: Steps whose median is the latest level.
+        block_steps: Steps whose median is one level of the long view that `stalls` takes.
 
     Attributes:
         steps: Losses taken in.
-        noise: Typical distance of a loss from its block's level; NaN before the first.
+        start: Level of the first window; NaN before it is complete.
+        start_high: Highest loss of the first window, in which it may fall fast.
+        best: Lowest level so far; NaN before the first window is complete.
+        recent: Level of the latest window.
+        noise: Typical distance of a loss from its level, over the run.
 
     Example:
-        >>> progress = LossProgress(block_steps=2)
-        >>> for loss in (4.0, 4.0, 2.0, 2.0, 2.0, 2.0):
+        >>> progress = LossProgress(window_steps=2)
+        >>> for loss in (4.0, 4.0, 2.0, 2.0, 3.0, 3.0):
         ...     progress.update(loss)
         >>> progress.start, progress.best, progress.recent
-        (4.0, 2.0, 2.0)
+        (4.0, 2.0, 3.0)
     """
 
+    window_steps: int = 10
     block_steps: int = 20
 
     def __post_init__(self) -> None:
+        self._window: deque[float] = deque(maxlen=self.window_steps)
         self._block: list[float] = []
         self._levels: list[float] = []
         self._spreads: list[float] = []
-        self._best: float | None = None
-        self._first_high: float | None = None
         self.steps = 0
-        self.noise = math.nan
+        self.start = self.start_high = self.best = self.recent = self.noise = math.nan
 
     def update(self, loss: float | None) -> None:
         """Take in the loss of one step; what is missing or not finite is left out."""
         if loss is None or not math.isfinite(loss):
             return
         self.steps += 1
+        self._window.append(loss)
         self._block.append(loss)
-        if len(self._block) < self.block_steps:
-            return
+        if len(self._window) == self.window_steps:
+            self.recent = median(self._window)
+            if math.isnan(self.start):
+                self.start, self.start_high, self.best = self.recent, max(self._window), self.recent
+            self.best = min(self.best, self.recent)
+        if len(self._block) == self.block_steps:
+            self._close_block()
+
+    def _close_block(self) -> None:
         level = median(self._block)
-        if self._first_high is None:
-            self._first_high = max(self._block)
-        self._spreads.append(median(abs(x - level) for x in self._block))
         self._levels.append(level)
-        self._best = level if self._best is None else min(self._best, level)
+        self._spreads.append(median(abs(x - level) for x in self._block))
         self.noise = median(self._spreads)
         self._block.clear()
         if len(self._levels) > _MOST_BLOCKS:
             del self._levels[1:-1:2], self._spreads[1:-1:2]
 
     @property
-    def start(self) -> float:
-        """Level of the first block; NaN before it is complete."""
-        return self._levels[0] if self._levels else math.nan
-
-    @property
-    def start_high(self) -> float:
-        """Highest loss of the first block, which may fall fast; NaN before it is complete."""
-        return math.nan if self._first_high is None else self._first_high
-
-    @property
-    def best(self) -> float:
-        """Lowest level; NaN before the first block is complete."""
-        return math.nan if self._best is None else self._best
-
-    @property
-    def recent(self) -> float:
-        """Level of the latest block; NaN before the first is complete."""
-        return self._levels[-1] if self._levels else math.nan
+    def spread(self) -> float:
+        """Typical distance of the latest losses from their level; NaN before there are enough."""
+        if math.isnan(self.recent):
+            return math.nan
+        return median(abs(loss - self.recent) for loss in self._window)
 
     def stalls(self, blocks: int, *, tolerance: float = 0.05) -> bool:
         """Whether the latest blocks brought nothing.
@@ -99,29 +97,42 @@ class LossProgress:
         latest = median(self._levels[-blocks:])
         return before - latest <= tolerance * abs(before)
 
-    def never_moved(self, *, blocks: int = 2, tolerance: float = 0.05) -> bool:
-        """Whether no level so far is better than the first.
+    def never_moved(self, *, steps: int = 20, tolerance: float = 0.05) -> bool:
+        """Whether the loss was never better than at the start.
 
         Args:
-            blocks: Complete blocks that are needed to say so.
-            tolerance: Smallest improvement that counts, relative to the first level.
+            steps: Losses that are needed to say so.
+            tolerance: Smallest improvement that counts, relative to the start.
         """
-        return len(self._levels) >= blocks and self.start - self.best <= tolerance * abs(self.start)
+        return self.steps >= steps and self.start - self.best <= tolerance * abs(self.start)
+
+    def is_worse(self, *, excess: float = 0.2) -> bool:
+        """Whether the loss is worse than it was, by more than its noise.
+
+        Args:
+            excess: Rise over the best level that counts, relative to it.
+        """
+        if math.isnan(self.recent):
+            return False
+        return self.recent > self.best + max(excess * abs(self.best), 3.0 * self.spread)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything needed to go on, as JSON types."""
+        levels = (self.start, self.start_high, self.best, self.recent)
         return {
+            "window": list(self._window),
             "block": list(self._block),
             "levels": list(self._levels),
             "spreads": list(self._spreads),
-            "best": self._best,
-            "first_high": self._first_high,
+            "known": None if math.isnan(self.start) else list(levels),
             "steps": self.steps,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
+        self._window = deque(state["window"], maxlen=self.window_steps)
         self._block, self._levels = list(state["block"]), list(state["levels"])
         self._spreads, self.steps = list(state["spreads"]), state["steps"]
         self.noise = median(self._spreads) if self._spreads else math.nan
-        self._best, self._first_high = state["best"], state["first_high"]
+        known = state["known"] or [math.nan] * 4
+        self.start, self.start_high, self.best, self.recent = known

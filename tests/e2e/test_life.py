@@ -60,7 +60,7 @@ def test_a_nan_is_reported_at_its_step_even_if_it_is_the_last():
     ]
     assert "the loss is nan" in monitor.alarms[0].message
     assert "nonfinite" in str(monitor.summary())
-    assert "NaN" in monitor.explain(monitor.alarms[0])
+    assert "NaN" in str(monitor.explain(monitor.alarms[0]))
 
 
 def test_an_exception_loses_nothing():

@@ -10,8 +10,8 @@ from lightning_gradguard.detectors.progress import LossProgress
 from tests.strategies import through_json
 
 
-def after(losses, *, block_steps=2) -> LossProgress:
-    progress = LossProgress(block_steps=block_steps)
+def after(losses, *, window_steps=2, block_steps=2) -> LossProgress:
+    progress = LossProgress(window_steps=window_steps, block_steps=block_steps)
     for loss in losses:
         progress.update(loss)
     return progress
@@ -23,16 +23,19 @@ def levels(*numbers) -> LossProgress:
 
 
 def test_levels_are_medians_so_that_one_odd_batch_says_nothing() -> None:
-    progress = after([3.0, 1e9, 3.2, 1.0, 1.2, -1e9], block_steps=3)
+    progress = after([3.0, 1e9, 3.2, 1.0, 1.2, -1e9], window_steps=3)
     assert (progress.start, progress.best, progress.recent) == (3.2, 1.0, 1.0)
+    assert progress.start_high == 1e9
 
 
-def test_before_the_first_block_is_complete_nothing_is_known() -> None:
+def test_before_the_first_window_is_complete_nothing_is_known() -> None:
     progress = after([1.0])
-    unknown = (progress.start, progress.best, progress.recent, progress.noise)
-    assert all(math.isnan(number) for number in unknown)
+    unknown = (progress.start, progress.start_high, progress.best, progress.recent)
+    assert all(math.isnan(number) for number in (*unknown, progress.noise, progress.spread))
     assert progress.steps == 1
     assert not progress.stalls(1)
+    assert not progress.is_worse()
+    assert not progress.never_moved(steps=1)
 
 
 def test_missing_and_broken_losses_are_left_out() -> None:
@@ -71,25 +74,47 @@ def test_too_few_levels_never_stall() -> None:
 
 
 def test_loss_that_is_no_better_than_its_start_never_moved() -> None:
-    assert levels(2.0, 2.0).never_moved()
-    assert levels(2.0, 5.0, 1.95).never_moved()
-    assert not levels(2.0, 1.0, 2.0).never_moved()
-    assert not levels(2.0).never_moved()
+    assert levels(2.0, 2.0).never_moved(steps=4)
+    assert levels(2.0, 5.0, 1.95).never_moved(steps=4)
+    assert not levels(2.0, 1.95).never_moved(steps=4, tolerance=0.01)
+    assert not levels(2.0, 1.0, 2.0).never_moved(steps=4)
+    assert not levels(2.0, 2.0).never_moved(steps=5)
+
+
+def test_loss_below_zero_moves_by_its_size() -> None:
+    assert levels(-2.0, -2.05).never_moved(steps=4)
+    assert not levels(-2.0, -4.0).never_moved(steps=4)
+
+
+def test_loss_above_its_best_by_more_than_that_is_worse() -> None:
+    assert levels(3.0, 1.0, 2.0).is_worse(excess=0.5)
+    assert not levels(3.0, 1.0, 2.0).is_worse(excess=1.5)
+    assert not levels(3.0, 2.0, 1.0).is_worse(excess=0.0)
+
+
+def test_loss_within_its_noise_is_not_worse() -> None:
+    noisy = after([1.0, 1.0, 1.0, 1.0, 2.0, 3.0], window_steps=3)
+    assert noisy.spread == 1.0
+    assert not noisy.is_worse(excess=0.1)
+    assert after([1.0] * 3 + [2.0] * 3, window_steps=3).is_worse(excess=0.1)
 
 
 def test_memory_is_bounded_and_keeps_start_and_latest_level() -> None:
-    progress = after(range(3000, 0, -1), block_steps=1)
-    assert len(progress.state_dict()["levels"]) <= 400
-    assert len(progress.state_dict()["levels"]) == len(progress.state_dict()["spreads"])
+    progress = after(range(3000, 0, -1), window_steps=1, block_steps=1)
+    saved = progress.state_dict()
+    assert len(saved["levels"]) <= 400
+    assert len(saved["levels"]) == len(saved["spreads"])
+    assert (saved["levels"][0], saved["levels"][-1]) == (3000, 1)
     assert (progress.start, progress.recent, progress.steps) == (3000, 1, 3000)
 
 
 @pytest.mark.parametrize("stop", [0, 1, 5, 8, 19])
 def test_stopping_anywhere_changes_nothing(stop) -> None:
     losses = [20.0 - step + (step % 3) for step in range(20)]
-    half = through_json(after(losses[:stop], block_steps=4), LossProgress(block_steps=4))
+    half = after(losses[:stop], window_steps=3, block_steps=4)
+    half = through_json(half, LossProgress(window_steps=3, block_steps=4))
     for loss in losses[stop:]:
         half.update(loss)
-    whole = after(losses, block_steps=4)
+    whole = after(losses, window_steps=3, block_steps=4)
     assert half.state_dict() == whole.state_dict()
     assert (half.start, half.best, half.noise) == (whole.start, whole.best, whole.noise)

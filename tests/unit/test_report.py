@@ -170,24 +170,23 @@ def test_many_layers_share_bars_and_the_smallest_wins() -> None:
 
 @pytest.mark.parametrize("kind", ["vanishing", "exploding", "nonfinite", "diverging"])
 def test_explanation_has_headline_meaning_and_advice(kind) -> None:
-    first, meaning, last = explain(make_finding(kind, 7, advice="normalise.")).split("\n")
+    first, meaning, last = str(explain(make_finding(kind, 7, advice="normalise."))).split("\n")
     assert first == f"step 7  ERROR {kind}  whole model: seen."
     assert len(meaning) > 100
     assert last == "Here: normalise."
 
 
 def test_explanation_of_an_unknown_kind_is_what_the_finding_says() -> None:
-    assert explain(make_finding("my_own", 7)) == "step 7  ERROR my_own  whole model: seen."
+    assert str(explain(make_finding("my_own", 7))) == "step 7  ERROR my_own  whole model: seen."
 
 
 def test_every_kind_that_the_default_detectors_report_is_explained() -> None:
-    kinds = {"nonfinite", "exploding", "vanishing", "not_learning", "diverging", "amp_overflow"}
-    assert kinds <= {*schema.KINDS, *schema.NOTICES}
-    assert all("\n" in explain(make_finding(kind)) for kind in kinds)
+    kinds = {"amp_overflow", *schema.KINDS} - {"saturated"}
+    assert all("\n" in str(explain(make_finding(kind))) for kind in kinds)
 
 
 def test_clipping_and_a_lower_rate_are_never_said_to_help_against_vanishing() -> None:
-    _, after = explain(make_finding("vanishing")).split("What does not:")
+    _, after = str(explain(make_finding("vanishing"))).split("What does not:")
     assert "clipping" in after
     assert "learning rate" in after
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lightning_gradguard.order import CallOrder
-from lightning_gradguard.scope import ROOT, Scope, clean_name, unwrap
+from lightning_gradguard.scope import ROOT, Scope, clean_name, role_of, unwrap
 
 
 class Tied(nn.Module):
@@ -202,3 +202,95 @@ def test_only_the_wanted_parameters_are_returned() -> None:
     model = Attention()
     wanted = Scope.of(model).in_depth_order(model.stem.parameters(), {})
     assert [tensor.name for tensor in wanted] == ["stem.weight", "stem.bias"]
+
+
+class Scale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(4, 1, 1))
+
+
+class Container(nn.Module):
+    """Has a matrix of its own beside layers, as a vision transformer has its positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.zeros(5, 4))
+        self.layer = nn.Linear(4, 4)
+
+
+class RMSNorm(nn.Module):
+    """Somebody's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4))
+
+
+ROLES = {
+    "linear": (nn.Linear(2, 2), "weights"),
+    "one output": (nn.Linear(2, 1), "weights"),
+    "convolution": (nn.Conv2d(2, 2, 3), "weights"),
+    "depthwise convolution": (nn.Conv2d(4, 4, 3, groups=4), "weights"),
+    "bilinear": (nn.Bilinear(2, 2, 2), "weights"),
+    "attention": (nn.MultiheadAttention(4, 2), "weights"),
+    "parametrized": (nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)), "weights"),
+    "rnn": (nn.RNN(2, 2), "recurrent"),
+    "rnn cell": (nn.RNNCell(2, 2), "recurrent"),
+    "lstm": (nn.LSTM(2, 2), "gated"),
+    "gru cell": (nn.GRUCell(2, 2), "gated"),
+    "embedding": (nn.Embedding(3, 2), "embedding"),
+    "embedding bag": (nn.EmbeddingBag(3, 2), "embedding"),
+    "batch norm": (nn.BatchNorm2d(4), "norm"),
+    "layer norm of two dimensions": (nn.LayerNorm(4), "norm"),
+    "group norm": (nn.GroupNorm(2, 4), "norm"),
+    "own norm": (RMSNorm(), "norm"),
+    "scale per channel": (Scale(), "vectors"),
+    "prelu": (nn.PReLU(4), "vectors"),
+    "container": (Container(), "container"),
+}
+
+
+@pytest.mark.parametrize(("module", "role"), ROLES.values(), ids=ROLES)
+def test_role_of_a_module(module, role) -> None:
+    assert role_of(module) == role
+
+
+def test_each_parameter_has_the_role_of_its_module() -> None:
+    model = nn.Sequential(nn.Embedding(3, 4), Container(), nn.LayerNorm(4))
+    roles = {tensor.layer: tensor.role for tensor in Scope.of(model).tensors}
+    assert roles == {"0": "embedding", "1": "container", "1.layer": "weights", "2": "norm"}
+
+
+def test_as_a_row_of_its_own_a_bias_is_a_vector() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.LSTM(2, 2), nn.LayerNorm(2))
+    roles = {t.name: t.role for t in Scope.of(model, group_by="parameter").tensors}
+    assert roles["0.weight"] == "weights"
+    assert roles["0.bias"] == "vectors"
+    assert roles["1.weight_hh_l0"] == "gated"
+    assert roles["1.bias_hh_l0"] == "vectors"
+    assert roles["2.weight"] == "norm"
+
+
+@pytest.mark.parametrize(
+    ("module", "dim"),
+    [
+        (nn.Linear(2, 3), 0),
+        (nn.Conv1d(2, 4, 3), 0),
+        (nn.Conv2d(4, 4, 3, groups=2), 0),
+        (nn.ConvTranspose2d(2, 4, 3), 1),
+        (nn.ConvTranspose2d(4, 4, 3, groups=2), None),
+        (nn.Embedding(3, 2), None),
+        (nn.LayerNorm(2), None),
+        (nn.RNN(2, 2), None),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else str(value),
+)
+def test_units_lie_along_the_outputs(module, dim) -> None:
+    first = Scope.of(nn.Sequential(module)).tensors[0]
+    assert first.unit_dim == dim
+    assert first.has_units == (dim is not None)
+
+
+def test_a_bias_has_no_units() -> None:
+    assert [t.has_units for t in Scope.of(nn.Linear(2, 3)).tensors] == [True, False]

@@ -1,0 +1,28 @@
+"""Labelled trainings that detectors may be tuned on."""
+
+from benchmarks.detection.case import Case
+from benchmarks.detection.tuning import (
+    cnn,
+    experts,
+    generative,
+    mlp,
+    mlp_scales,
+    mlp_stuck,
+    mlp_unstable,
+    mlp_vanishing,
+    sequences,
+)
+
+__all__ = ["CASES"]
+
+CASES: tuple[Case, ...] = (
+    mlp.CASES
+    + mlp_scales.CASES
+    + mlp_vanishing.CASES
+    + mlp_unstable.CASES
+    + mlp_stuck.CASES
+    + cnn.CASES
+    + sequences.CASES
+    + generative.CASES
+    + experts.CASES
+)

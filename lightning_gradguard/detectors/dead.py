@@ -1,0 +1,173 @@
+"""Units that no longer fire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lightning_gradguard.detectors.idle import is_idle
+from lightning_gradguard.detectors.progress import LossProgress
+from lightning_gradguard.detectors.silence import Silence
+from lightning_gradguard.findings import Finding, Severity
+from lightning_gradguard.frame import Frame, Vector
+
+__all__ = ["Dead"]
+
+_SETTLED = 0.95
+"""A set of dead units no longer shrinks: units that fire now and then keep leaving it."""
+
+
+class Dead:
+    """Find layers most of whose units are dead.
+
+    Reports ``dead`` when the gradient rows of ``limit_share`` of a layer's units were exactly zero
+    in ``patience_samples`` samples in a row (one sample is taken in five steps), and hardly any
+    unit has left that set in the latter half of them.
+
+    While the loss has never moved, or is worse than it was, ``mild_share`` is enough.
+
+    Is silent about units that fire rarely, which leave the set again; about output layers, whose
+    units are answers; about an expert that is idle while its siblings work; about embeddings;
+    and about steps at which nothing at all got a gradient, as when a hinge loss is fulfilled. A
+    layer that gets nothing although none of its units is at fault is for `Vanishing`.
+
+    Costs one count per unit on sampled steps.
+
+    Args:
+        limit_share: Share of a layer's units that counts, in ``(0, 1]``. Healthy ReLU networks
+            live with a third; detection benchmark.
+        mild_share: Share that counts while the loss has not moved or is worse than it was.
+        patience_samples: Samples in a row without any gradient.
+        min_units: Layers with fewer units count only when all of them are dead.
+
+    State:
+        For each unit that is silent now, for how many samples; and how many there were.
+
+    Example:
+        >>> Dead(limit_share=0.9).patience_steps_by_kind
+        {'dead': 1}
+    """
+
+    def __init__(
+        self,
+        *,
+        limit_share: float = 0.95,
+        mild_share: float = 0.6,
+        patience_samples: int = 4,
+        min_units: int = 16,
+    ) -> None:
+        if not 0.0 < limit_share <= 1.0:
+            msg = f"`limit_share` must be in (0, 1], got {limit_share!r}."
+            raise ValueError(msg)
+        if not 0.0 < mild_share <= 1.0:
+            msg = f"`mild_share` must be in (0, 1], got {mild_share!r}."
+            raise ValueError(msg)
+        if patience_samples < 2:
+            msg = f"`patience_samples` must be at least 2, got {patience_samples!r}."
+            raise ValueError(msg)
+        self.patience_steps_by_kind = {"dead": 1}
+        self._limit, self._patience, self._min_units = limit_share, patience_samples, min_units
+        self._mild = min(mild_share, limit_share)
+        self._progress = LossProgress()
+        self._silence = Silence()
+        self._samples = 0
+        self._found: Finding | None = None
+
+    def update(self, frame: Frame) -> Sequence[Finding]:
+        """Return at most one finding, of the layer nearest to the loss that is dead."""
+        self._progress.update(frame.loss)
+        masks = frame.silent_units
+        if frame.has_nonfinite or not frame.stepped:
+            return ()
+        if masks and frame.global_grad_norm > 0.0:
+            self._samples += 1
+            self._silence.update(masks)
+            self._found = self._judge(frame)
+        if self._found is None:
+            return ()
+        return [replace(self._found, step=frame.step, epoch=frame.epoch)]
+
+    def _judge(self, frame: Frame) -> Finding | None:
+        names = tuple(frame.silent_units)
+        share = self._dead_shares(frame, names)
+        limit = self._mild if self._is_bad() else self._limit
+        if not (share >= limit).any():
+            return None
+        shares = dict(zip(names, share.tolist(), strict=True))
+        # The last layer's units are answers.
+        order = [layer for layer in frame.layers if layer in shares][:-1]
+        dead = [layer for layer in order if shares[layer] >= limit]
+        dead = [layer for layer in dead if shares[layer] < 1.0 or not is_idle(frame, layer)]
+        if not dead:
+            return None
+        # What lies before a layer that is wholly dead gets nothing, and is not to blame.
+        worst = next((layer for layer in reversed(dead) if shares[layer] == 1.0), None)
+        if worst is not None:
+            dead = dead[dead.index(worst) :]
+        else:
+            worst = max(dead, key=shares.__getitem__)
+        return self._finding(frame, dead, worst, shares[worst], limit)
+
+    def _dead_shares(self, frame: Frame, layers: Sequence[str]) -> Vector:
+        """Return the share of each layer's units that are dead, 0 where that cannot be said."""
+        size = self._silence.sizes(layers)
+        dead = self._silence.longer_than(self._patience, layers)
+        half = self._silence.longer_than((self._patience + 1) // 2, layers)
+        is_settled = dead >= _SETTLED * half
+        # A share of a handful says little, all of them does.
+        is_large = (size >= self._min_units) | (dead == size)
+        # The bias of a dead unit gets nothing either; else it is only cut off from its inputs.
+        norms = dict(zip(frame.layers, frame.grad_norm.tolist(), strict=True))
+        learns = np.array([norms[layer] > 0.0 for layer in layers])
+        is_cut_off = (dead == size) & learns
+        return np.where(is_settled & is_large & ~is_cut_off, dead / size, 0.0)
+
+    def _is_bad(self) -> bool:
+        """Whether the loss has not moved for a while, or is worse than it was."""
+        return self._progress.never_moved(steps=40) or self._progress.is_worse(excess=0.5)
+
+    def _finding(
+        self, frame: Frame, layers: Sequence[str], worst: str, share: float, limit: float
+    ) -> Finding:
+        silent = self._silence.of(worst)
+        at_birth = int((silent == self._samples).sum()) > 0.5 * share * silent.size
+        born = " since the first step" if at_birth else ""
+        count = round(share * silent.size)
+        return Finding(
+            kind="dead",
+            severity=Severity.ERROR if share >= 0.9 else Severity.WARNING,
+            step=frame.step,
+            epoch=frame.epoch,
+            layers=tuple(layers),
+            value=share,
+            limit=limit,
+            unit="share of units",
+            message=f"{count} of {silent.size} units of {worst} have had no "
+            f"gradient{born} in {self._patience} samples in a row",
+            advice=(
+                "an initialisation that suits the activation, without large negative biases; "
+                "changing to leaky ReLU later does not wake them."
+                if born
+                else "a lower learning rate, or batch normalisation; changing to leaky ReLU "
+                "later does not wake them."
+            ),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything needed to go on, as JSON types."""
+        return {
+            "silence": self._silence.state_dict(),
+            "samples": self._samples,
+            "progress": self._progress.state_dict(),
+            "found": None if self._found is None else self._found.to_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self._progress.load_state_dict(state["progress"])
+        self._samples = state["samples"]
+        self._silence.load_state_dict(state["silence"])
+        self._found = None if state["found"] is None else Finding.from_dict(state["found"])

@@ -1,0 +1,116 @@
+"""Vanishing over time: the early time steps of a recurrent layer get next to no gradient."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Any, Final
+
+import numpy as np
+
+from lightning_gradguard.checks import positive
+from lightning_gradguard.detectors.over_time import decades_over_time
+from lightning_gradguard.detectors.progress import LossProgress
+from lightning_gradguard.findings import Finding, Severity
+from lightning_gradguard.frame import Frame
+
+__all__ = ["Forgetting"]
+
+_ADVICE: Final = (
+    "a GRU, or an LSTM whose forget bias starts high, or an orthogonal recurrent matrix; "
+    "clipping and a lower learning rate do not help."
+)
+
+_SAMPLES: Final = 20
+"""Profiles over time whose median is judged: single ones swing by two decades."""
+
+
+class Forgetting:
+    """Judge the gradient of a recurrent layer's input over the time steps.
+
+    Holds when it is ``limit_decades`` smaller at the early time steps than at the late ones, as
+    the median over recent samples, while the loss stalls. An untrained LSTM or GRU looks vanished
+    over time, and learns all the same: hence the stalled loss, and a longer warm-up than for plain
+    recurrent layers, for which ``plain_limit_decades`` are enough.
+
+    Args:
+        limit_decades: Drop from the last to the first quarter of the time steps, in factors of ten.
+        plain_limit_decades: The same for layers without gates.
+        warmup_steps: Observed steps before layers with gates are judged.
+        stall_blocks: The loss stalls when this many blocks of 20 steps are no better than as many
+            before them.
+
+    State:
+        The course of the loss and the recent drops.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit_decades: float = 4.0,
+        plain_limit_decades: float = 3.0,
+        warmup_steps: int = 500,
+        stall_blocks: int = 5,
+    ) -> None:
+        self._limit = positive("limit_decades", limit_decades)
+        self._plain_limit = positive("plain_limit_decades", plain_limit_decades)
+        self._stall_blocks = int(positive("stall_blocks", stall_blocks))
+        self._warmup = warmup_steps
+        self._progress = LossProgress()
+        self._drops: dict[str, deque[float]] = {}
+        self._seen = 0
+
+    def update(self, frame: Frame) -> Finding | None:
+        """Return a finding while the rule holds."""
+        self._seen += 1
+        self._progress.update(frame.loss)
+        for layer, profile in frame.time_profiles.items():
+            decades = decades_over_time(profile)
+            if not math.isnan(decades):
+                self._drops.setdefault(layer, deque(maxlen=_SAMPLES)).append(decades)
+        if not self._progress.stalls(self._stall_blocks):
+            return None
+        plain = {
+            n for n, role in zip(frame.layers, frame.roles, strict=False) if role == "recurrent"
+        }
+        for layer, drops in self._drops.items():
+            limit = self._plain_limit if layer in plain else self._limit
+            drop = float(np.median(drops))
+            is_known = len(drops) == drops.maxlen and (layer in plain or self._seen > self._warmup)
+            if is_known and drop >= limit:
+                return self._finding(frame, layer, drop, limit)
+        return None
+
+    def _finding(self, frame: Frame, layer: str, drop: float, limit: float) -> Finding:
+        return Finding(
+            kind="vanishing",
+            rule="over time",
+            severity=Severity.ERROR,
+            step=frame.step,
+            epoch=frame.epoch,
+            layers=(layer,),
+            value=drop,
+            limit=limit,
+            unit="decades",
+            message=(
+                f"the gradient at its first time steps is 10^{drop:.1f} times smaller than "
+                "at the last ones, and the loss stalls"
+            ),
+            advice=_ADVICE,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything needed to go on, as JSON types."""
+        return {
+            "seen": self._seen,
+            "progress": self._progress.state_dict(),
+            "drops": {layer: list(drops) for layer, drops in self._drops.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self._seen = state["seen"]
+        self._progress.load_state_dict(state["progress"])
+        self._drops = {
+            name: deque(drops, maxlen=_SAMPLES) for name, drops in state["drops"].items()
+        }

@@ -1,0 +1,97 @@
+"""For how many samples each unit has had no gradient.
+
+In: masks of silent units, layer by layer, of whichever layers had a gradient. Out: counts, and how
+many units of each layer have been silent for so long. One vector for all layers: a loop over
+hundreds of them would cost more than all other detectors together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_gradguard.frame import Mask
+
+__all__ = ["Silence"]
+
+Counts = npt.NDArray[np.int64]
+Joined = tuple[tuple[str, ...], npt.NDArray[np.intp], npt.NDArray[np.intp]]
+
+
+class Silence:
+    """Count samples without gradient, per unit.
+
+    Example:
+        >>> silence = Silence()
+        >>> for mask in ([True, True, False], [True, False, False]):
+        ...     silence.update({"fc": np.array(mask)})
+        >>> silence.of("fc").tolist(), silence.longer_than(2, ["fc"]).tolist()
+        ([2, 0, 0], [1])
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counts = np.zeros(0, dtype=np.int64)
+        self._places: dict[str, slice] = {}
+        self._joined: Joined | None = None
+
+    def update(self, masks: Mapping[str, Mask]) -> None:
+        """Take in one sample; layers that are not in it keep their counts."""
+        for layer, mask in masks.items():
+            place = self._places.get(layer)
+            if place is None or place.stop - place.start != mask.size:
+                self._add(layer, np.zeros(mask.size, dtype=np.int64))
+        _, where, _ = self._join(tuple(masks))
+        silent = np.concatenate(list(masks.values()))
+        self._counts[where] = np.where(silent, self._counts[where] + 1, 0)
+
+    def of(self, layer: str) -> Counts:
+        """Return the counts of one layer."""
+        return self._counts[self._places[layer]]
+
+    def sizes(self, layers: Sequence[str]) -> Counts:
+        """Return how many units layers have."""
+        return np.array([self.of(layer).size for layer in layers], dtype=np.int64)
+
+    def longer_than(self, samples: int, layers: Sequence[str]) -> Counts:
+        """Return how many units of each layer have been silent for so many samples."""
+        _, where, starts = self._join(tuple(layers))
+        return np.add.reduceat(self._counts[where] >= samples, starts, dtype=np.int64)
+
+    def _add(self, layer: str, counts: Counts) -> None:
+        start = len(self._counts)
+        self._places[layer] = slice(start, start + len(counts))
+        self._counts = np.concatenate([self._counts, counts])
+        self._joined = None
+
+    def _join(self, layers: tuple[str, ...]) -> Joined:
+        """Return where the units of some layers are, and where each layer begins in that."""
+        if self._joined is None or self._joined[0] != layers:
+            places = [self._places[layer] for layer in layers]
+            sizes = np.array([place.stop - place.start for place in places], dtype=np.intp)
+            where = np.concatenate([np.arange(place.start, place.stop) for place in places])
+            self._joined = layers, where, np.cumsum(sizes) - sizes
+        return self._joined
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the counts as JSON types, those that are not zero."""
+        found = {}
+        for layer in self._places:
+            counts = self.of(layer)
+            silent = np.flatnonzero(counts).tolist()
+            found[layer] = {
+                "units": counts.size,
+                "silent": silent,
+                "samples": counts[silent].tolist(),
+            }
+        return found
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self._counts, self._places, self._joined = np.zeros(0, dtype=np.int64), {}, None
+        for layer, saved in state.items():
+            counts = np.zeros(saved["units"], dtype=np.int64)
+            counts[np.array(saved["silent"], dtype=np.intp)] = saved["samples"]
+            self._add(layer, counts)

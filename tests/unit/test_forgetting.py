@@ -1,0 +1,77 @@
+"""Vanishing over time: the early time steps of a recurrent layer get next to no gradient."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from lightning_gradguard.detectors import Forgetting
+from tests.strategies import held, make_frame, stream
+
+FORGETFUL = np.logspace(-15.0, 0.0, 16)  # medians of the quarters: 5.5e-14 and 5.5e-2
+
+
+def forgetting(**changes):
+    return Forgetting(**{"limit_decades": 4.0, "warmup_steps": 30, "stall_blocks": 2, **changes})
+
+
+def forgetful(step, *, loss=1.0, profile=FORGETFUL):
+    return make_frame(step, loss=loss, time_profiles={"rnn": profile, "short": np.ones(3)})
+
+
+def test_the_recurrent_layer_is_named_with_its_drop() -> None:
+    found = held(forgetting(), stream(120, forgetful))
+    assert {(f.kind, f.rule, f.layers) for f in found} == {("vanishing", "over time", ("rnn",))}
+    assert found[0].value == pytest.approx(12.0)
+    assert found[0].limit == 4.0
+    assert found[0].step >= 30
+
+
+@pytest.mark.parametrize(
+    "frame_at",
+    [
+        lambda s: forgetful(s, loss=2.0 * 0.99**s),
+        lambda s: forgetful(s, profile=np.ones(16)),
+        lambda s: forgetful(s, profile=FORGETFUL[::-1]),
+        lambda s: forgetful(s, profile=FORGETFUL if s % 3 == 0 else np.ones(16)),
+        lambda s: forgetful(s) if s == 100 else make_frame(s),
+        lambda s: forgetful(s, loss=None),
+    ],
+    ids=["the loss falls", "it remembers", "it grows", "now and then", "one sample", "no loss"],
+)
+def test_what_only_looks_like_it_is_left_alone(frame_at) -> None:
+    assert held(forgetting(), stream(300, frame_at)) == []
+
+
+def test_nothing_is_said_during_warm_up() -> None:
+    assert held(forgetting(warmup_steps=300), stream(300, forgetful)) == []
+
+
+@pytest.mark.parametrize(("role", "found"), [("recurrent", True), ("gated", False)])
+def test_layers_without_gates_need_less(role, found) -> None:
+    """An untrained LSTM or GRU looks vanished over time, and learns all the same."""
+    roles = ("weights", role, "weights", "weights")
+    mild = np.logspace(-5.0, 0.0, 16)  # a drop of four decades
+
+    def frame_at(step):
+        return make_frame(step, roles=roles, time_profiles={"l1": mild})
+
+    changes = {"limit_decades": 5.0, "plain_limit_decades": 3.0, "warmup_steps": 10**6}
+    assert bool(held(forgetting(**changes), stream(200, frame_at))) == found
+    changes = {"limit_decades": 5.0, "plain_limit_decades": 5.0}
+    assert held(forgetting(**changes), stream(200, frame_at)) == []
+
+
+def test_a_profile_with_nan_is_not_learned() -> None:
+    rule = forgetting()
+    broken = np.append(FORGETFUL[:-1], math.nan)
+    assert held(rule, stream(300, lambda s: forgetful(s, profile=broken))) == []
+    json.dumps(rule.state_dict(), allow_nan=False)
+
+
+def test_a_stall_of_no_blocks_is_refused() -> None:
+    with pytest.raises(ValueError, match="`stall_blocks` must be positive, got 0"):
+        forgetting(stall_blocks=0)
