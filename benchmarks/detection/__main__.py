@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -31,7 +30,6 @@ FIRST_MEMBER = 1000
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train what is missing, judge everything, write the page and return the exit code."""
     options = _options(arguments)
-    began = time.perf_counter()
     halves = {half: _judged(half, options) for half in options.halves}
     results = Results(
         halves=halves,
@@ -39,7 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         population=dict(_population(options)),
         cures={half: dict(_cured(half, options)) for half in options.halves},
         seeds=tuple(options.seeds),
-        minutes=(time.perf_counter() - began) / 60.0,
     )
     text = page(results)
     print(text)

@@ -34,7 +34,6 @@ class Results:
         population: Score of each setting of the dial on the healthy population.
         cures: For each half, the verdict on each case with each of its cures, first seed.
         seeds: Of the labelled runs.
-        minutes: What it took.
     """
 
     halves: Mapping[str, Score]
@@ -42,7 +41,6 @@ class Results:
     population: Mapping[str, Score]
     cures: Mapping[str, Mapping[tuple[str, str], Verdict]]
     seeds: tuple[int, ...]
-    minutes: float
 
 
 def page(results: Results) -> str:
@@ -51,7 +49,7 @@ def page(results: Results) -> str:
     lines = [
         "# Detection",
         "",
-        f"Made by `python -m benchmarks.detection`; this run took {results.minutes:.0f} minutes.",
+        "Made by `python -m benchmarks.detection`.",
         "",
         f"- {datetime.now(tz=timezone.utc):%Y-%m-%d}, {_versions()}",
         f"- {platform.system()} {platform.machine()}, on the CPU, one thread per training",

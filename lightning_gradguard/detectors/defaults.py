@@ -63,7 +63,7 @@ def default_detectors(sensitivity: Sensitivity = "normal") -> list[Detector]:
         Vanishing(
             depth=Shallow(limit_decades=4.0 * by, mild_decades=2.0 * by),
             late=Fading(limit_decades=1.5 * by),
-            time=Forgetting(limit_decades=4.0 * by, plain_limit_decades=3.0 * by),
+            time=Forgetting(limit_decades=4.0 * by),
             patience_steps=patience,
         ),
         Dead(limit_share=min(1.0, 0.95 * by), mild_share=0.6 * by),

@@ -30,12 +30,10 @@ class Forgetting:
 
     Holds when it is ``limit_decades`` smaller at the early time steps than at the late ones, as
     the median over recent samples, while the loss stalls. An untrained LSTM or GRU looks vanished
-    over time, and learns all the same: hence the stalled loss, and a longer warm-up than for plain
-    recurrent layers, for which ``plain_limit_decades`` are enough.
+    over time, and learns all the same: hence the stalled loss, and for layers with gates a warm-up.
 
     Args:
         limit_decades: Drop from the last to the first quarter of the time steps, in factors of ten.
-        plain_limit_decades: The same for layers without gates.
         warmup_steps: Observed steps before layers with gates are judged.
         stall_blocks: The loss stalls when this many blocks of 20 steps are no better than as many
             before them.
@@ -48,12 +46,10 @@ class Forgetting:
         self,
         *,
         limit_decades: float = 4.0,
-        plain_limit_decades: float = 3.0,
         warmup_steps: int = 500,
         stall_blocks: int = 5,
     ) -> None:
         self._limit = positive("limit_decades", limit_decades)
-        self._plain_limit = positive("plain_limit_decades", plain_limit_decades)
         self._stall_blocks = int(positive("stall_blocks", stall_blocks))
         self._warmup = warmup_steps
         self._progress = LossProgress()
@@ -74,14 +70,13 @@ class Forgetting:
             n for n, role in zip(frame.layers, frame.roles, strict=False) if role == "recurrent"
         }
         for layer, drops in self._drops.items():
-            limit = self._plain_limit if layer in plain else self._limit
             drop = float(np.median(drops))
             is_known = len(drops) == drops.maxlen and (layer in plain or self._seen > self._warmup)
-            if is_known and drop >= limit:
-                return self._finding(frame, layer, drop, limit)
+            if is_known and drop >= self._limit:
+                return self._finding(frame, layer, drop)
         return None
 
-    def _finding(self, frame: Frame, layer: str, drop: float, limit: float) -> Finding:
+    def _finding(self, frame: Frame, layer: str, drop: float) -> Finding:
         return Finding(
             kind="vanishing",
             rule="over time",
@@ -90,7 +85,7 @@ class Forgetting:
             epoch=frame.epoch,
             layers=(layer,),
             value=drop,
-            limit=limit,
+            limit=self._limit,
             unit="decades",
             message=(
                 f"the gradient at its first time steps is 10^{drop:.1f} times smaller than "

@@ -153,6 +153,13 @@ def test_a_dead_block_whose_consumer_sees_nothing_but_its_bias_is_dead() -> None
     assert "blocks.1.fc" in first.layers
 
 
+def test_an_expert_that_is_used_and_whose_first_layer_is_dead_is_not_idle() -> None:
+    gradients = np.array([1.0, 1.0, 1.0, 0.0, 1.0, 1.0])
+    shares = (0.0, 0.0, 0.0, 1.0, 1.0, 0.0)  # the second layer sees nothing but its bias
+    first, *_ = said(dead(), shares=shares, gradients=gradients, layers=EXPERTS)
+    assert first.layers == ("experts.1.up",)
+
+
 def test_an_expert_most_of_whose_units_are_dead_while_it_works_is_dead() -> None:
     shares = (0.0, 0.0, 0.0, 0.9, 0.0, 0.0)
     first, *_ = said(dead(), shares=shares, gradients=np.ones(6), layers=EXPERTS)
