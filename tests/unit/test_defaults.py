@@ -221,7 +221,7 @@ def test_a_limit_that_is_not_positive_is_refused_by_name(make, name, value) -> N
 
 
 def test_judging_a_frame_of_four_hundred_layers_takes_little_time() -> None:
-    """About 0.2 ms on one core; a tenth of that factor of ten is for a busy machine."""
+    """Some 0.3 ms on one core; the limit leaves room for a busy machine."""
     layers = tuple(f"blocks.{i // 4}.{name}" for i in range(400) for name in ["qkvo"[i % 4]])
     roles = ("weights",) * 400
     rng = np.random.default_rng(0)
