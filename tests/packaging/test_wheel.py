@@ -42,6 +42,7 @@ def test_the_metadata_say_what_the_package_is(wheel):
         "dev",
         "examples",
         "lightning",
+        "models",
         "rich",
         "test",
     }

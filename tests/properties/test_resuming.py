@@ -60,3 +60,11 @@ def test_nan_and_infinity_never_enter_the_state(make, frames) -> None:
     detector = make()
     said_by(detector, [make_frame(gradients=[1.0] * 6), *frames])
     json.dumps(detector.state_dict(), allow_nan=False)
+
+
+@every_detector
+def test_an_update_without_limit_does_not_enter_the_state_either(make) -> None:
+    detector = make()
+    ratio = [float("inf"), 1e-3, 1e-3, 1e-3]
+    said_by(detector, [make_frame(step, update_ratio=ratio) for step in range(30)])
+    json.dumps(detector.state_dict(), allow_nan=False)

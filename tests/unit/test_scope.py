@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_gradguard import Probe
 from lightning_gradguard.order import CallOrder
 from lightning_gradguard.scope import ROOT, Scope, clean_name, role_of, unwrap
 
@@ -294,3 +295,12 @@ def test_units_lie_along_the_outputs(module, dim) -> None:
 
 def test_a_bias_has_no_units() -> None:
     assert [t.has_units for t in Scope.of(nn.Linear(2, 3)).tensors] == [True, False]
+
+
+def test_a_layer_that_is_not_called_keeps_its_role() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3), nn.Embedding(5, 3), nn.Linear(3, 2))
+    probe = Probe(model)
+    model[3](model[0](torch.ones(4, 3))).sum().backward()
+    frame = probe.read(step=0)
+    roles = dict(zip(frame.layers, frame.roles, strict=True))
+    assert roles == {"0": "weights", "1": "norm", "2": "embedding", "3": "weights"}

@@ -10,6 +10,7 @@ from benchmarks.detection.tuning import (
     mlp_stuck,
     mlp_unstable,
     mlp_vanishing,
+    once_held_out,
     sequences,
 )
 
@@ -25,4 +26,5 @@ CASES: tuple[Case, ...] = (
     + sequences.CASES
     + generative.CASES
     + experts.CASES
+    + once_held_out.CASES
 )

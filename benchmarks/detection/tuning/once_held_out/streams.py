@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from benchmarks.detection import data
 from benchmarks.detection.case import Case
-from benchmarks.detection.held_out import sources
-from benchmarks.detection.held_out.layers import Residual, scale_weights_
-from benchmarks.detection.held_out.parts import Batch, Build, batches, fit
+from benchmarks.detection.tuning.once_held_out import sources
+from benchmarks.detection.tuning.once_held_out.layers import Residual, scale_weights_
+from benchmarks.detection.tuning.once_held_out.parts import Batch, Build, batches, fit
 
 __all__ = ["CASES"]
 

@@ -9,8 +9,15 @@ from torch import Tensor, nn
 
 from benchmarks.detection import data
 from benchmarks.detection.case import Case, Training
-from benchmarks.detection.held_out.layers import Residual, linear_weights
-from benchmarks.detection.held_out.parts import Batch, Build, at, batches, fit, loss_times
+from benchmarks.detection.tuning.once_held_out.layers import Residual, linear_weights
+from benchmarks.detection.tuning.once_held_out.parts import (
+    Batch,
+    Build,
+    at,
+    batches,
+    fit,
+    loss_times,
+)
 
 __all__ = ["CASES"]
 

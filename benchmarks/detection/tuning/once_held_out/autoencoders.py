@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.detection.case import Case, Training
-from benchmarks.detection.held_out.images import mirror
-from benchmarks.detection.held_out.layers import Apply
-from benchmarks.detection.held_out.parts import (
+from benchmarks.detection.tuning.once_held_out.images import mirror
+from benchmarks.detection.tuning.once_held_out.layers import Apply
+from benchmarks.detection.tuning.once_held_out.parts import (
     Batch,
     at,
     batches,

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from benchmarks.detection import data
 from benchmarks.detection.case import Case
-from benchmarks.detection.held_out.layers import Joined, scale_weights_
-from benchmarks.detection.held_out.parts import (
+from benchmarks.detection.tuning.once_held_out.layers import Joined, scale_weights_
+from benchmarks.detection.tuning.once_held_out.parts import (
     explained,
     fit,
     loss_times,

@@ -10,8 +10,8 @@ from torch.nn.utils import parametrizations
 
 from benchmarks.detection import data
 from benchmarks.detection.case import Case, Training
-from benchmarks.detection.held_out.autoencoders import decoder
-from benchmarks.detection.held_out.parts import (
+from benchmarks.detection.tuning.once_held_out.autoencoders import decoder
+from benchmarks.detection.tuning.once_held_out.parts import (
     Build,
 )
 

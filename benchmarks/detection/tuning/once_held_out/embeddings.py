@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.detection.case import Case, Training
-from benchmarks.detection.held_out import sources
-from benchmarks.detection.held_out.layers import scale_weights_
-from benchmarks.detection.held_out.parts import (
+from benchmarks.detection.tuning.once_held_out import sources
+from benchmarks.detection.tuning.once_held_out.layers import scale_weights_
+from benchmarks.detection.tuning.once_held_out.parts import (
     each_step,
     explained,
     fit,

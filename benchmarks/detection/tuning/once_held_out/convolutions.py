@@ -11,8 +11,8 @@ from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
 from benchmarks.detection import data
 from benchmarks.detection.case import Case
-from benchmarks.detection.held_out.layers import Joined, LayerScale, Residual
-from benchmarks.detection.held_out.parts import Batch, batches, fit, scheduled
+from benchmarks.detection.tuning.once_held_out.layers import Joined, LayerScale, Residual
+from benchmarks.detection.tuning.once_held_out.parts import Batch, batches, fit, scheduled
 
 __all__ = ["CASES", "head"]
 

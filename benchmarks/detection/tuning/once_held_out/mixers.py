@@ -10,10 +10,10 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from benchmarks.detection import data
 from benchmarks.detection.case import Case
-from benchmarks.detection.held_out import sources
-from benchmarks.detection.held_out.attention import average, patches
-from benchmarks.detection.held_out.layers import Apply, Residual
-from benchmarks.detection.held_out.parts import (
+from benchmarks.detection.tuning.once_held_out import sources
+from benchmarks.detection.tuning.once_held_out.attention import average, patches
+from benchmarks.detection.tuning.once_held_out.layers import Apply, Residual
+from benchmarks.detection.tuning.once_held_out.parts import (
     Batch,
     batches,
     fit,

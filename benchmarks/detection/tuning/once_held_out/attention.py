@@ -10,9 +10,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from benchmarks.detection import data
 from benchmarks.detection.case import Case, Training
-from benchmarks.detection.held_out import sources
-from benchmarks.detection.held_out.layers import Apply, Residual
-from benchmarks.detection.held_out.parts import (
+from benchmarks.detection.tuning.once_held_out import sources
+from benchmarks.detection.tuning.once_held_out.layers import Apply, Residual
+from benchmarks.detection.tuning.once_held_out.parts import (
     changed,
     each_step,
     fit,

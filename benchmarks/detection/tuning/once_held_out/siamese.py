@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from benchmarks.detection import data
 from benchmarks.detection.case import Case
-from benchmarks.detection.held_out.parts import (
+from benchmarks.detection.tuning.once_held_out.parts import (
     Batch,
     batches,
     fit,

@@ -11,9 +11,9 @@ from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, ExponentialLR
 
 from benchmarks.detection import data
 from benchmarks.detection.case import Case
-from benchmarks.detection.held_out import sources
-from benchmarks.detection.held_out.layers import scale_weights_
-from benchmarks.detection.held_out.parts import Batch, batches, changed, fit, scheduled
+from benchmarks.detection.tuning.once_held_out import sources
+from benchmarks.detection.tuning.once_held_out.layers import scale_weights_
+from benchmarks.detection.tuning.once_held_out.parts import Batch, batches, changed, fit, scheduled
 
 __all__ = ["CASES"]
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from benchmarks.detection import data
 from benchmarks.detection.case import Case
-from benchmarks.detection.held_out import sources
-from benchmarks.detection.held_out.layers import Apply
-from benchmarks.detection.held_out.parts import (
+from benchmarks.detection.tuning.once_held_out import sources
+from benchmarks.detection.tuning.once_held_out.layers import Apply
+from benchmarks.detection.tuning.once_held_out.parts import (
     explained,
     fit,
     squared_error,

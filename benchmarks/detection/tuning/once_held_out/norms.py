@@ -11,8 +11,8 @@ from torch.nn.utils import parametrizations
 
 from benchmarks.detection import data
 from benchmarks.detection.case import Case, Training
-from benchmarks.detection.held_out.convolutions import head
-from benchmarks.detection.held_out.parts import Batch, at, batches, fit
+from benchmarks.detection.tuning.once_held_out.convolutions import head
+from benchmarks.detection.tuning.once_held_out.parts import Batch, at, batches, fit
 
 __all__ = ["CASES"]
 
