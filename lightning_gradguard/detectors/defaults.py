@@ -18,6 +18,7 @@ from lightning_gradguard.detectors.not_learning import NotLearning
 from lightning_gradguard.detectors.oversized import Oversized
 from lightning_gradguard.detectors.scheduler_drift import SchedulerDrift
 from lightning_gradguard.detectors.shallow import Shallow
+from lightning_gradguard.detectors.slow import Slow
 from lightning_gradguard.detectors.spike import Spike
 from lightning_gradguard.detectors.unused_parameters import UnusedParameters
 from lightning_gradguard.detectors.vanishing import Vanishing
@@ -70,7 +71,7 @@ def default_detectors(sensitivity: Sensitivity = "normal") -> list[Detector]:
         Diverging(
             excess=0.5 * by, min_update_ratio=0.05 * 10.0 ** (by - 1.0), patience_steps=patience
         ),
-        NotLearning(min_speed=2e-4 * 10.0 ** (1.0 - by), patience_steps=patience),
+        NotLearning(slow=Slow(min_speed=2e-4 * 10.0 ** (1.0 - by)), patience_steps=patience),
         Spike(z_threshold=6.0 * by),
         UnusedParameters(),
         ClipDominated(),

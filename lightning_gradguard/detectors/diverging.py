@@ -62,8 +62,9 @@ class Diverging:
         self._growth = positive("growth", growth)
         self._progress = LossProgress()
         self._driven = DrivenUpdates()
-        self._levels: deque[float] = deque(maxlen=20)
+        self._levels: deque[float] = deque(maxlen=41)
         self._ratios: deque[float] = deque(maxlen=20)
+        self._norms: deque[float] = deque(maxlen=20)
         self._first_norm: float | None = None
         self._first_grad_norm: float | None = None
 
@@ -81,7 +82,9 @@ class Diverging:
             return ()
         self._levels.append(self._progress.recent)
         self._ratios.append(float(ratios[len(ratios) // 4]))
-        has_grown = norm > self._growth * self._first_norm > 0.0
+        self._norms.append(norm)
+        # Weights double in many a healthy run, but not while they grow by a tenth in 20 steps.
+        has_grown = norm > max(self._growth * self._first_norm, 1.1 * self._norms[0]) > 0.0
         found = (
             self._runs_away(frame, float(ratios[-1]), has_grown=has_grown)
             or self._swings(frame)
@@ -101,7 +104,7 @@ class Diverging:
         start = progress.start_high
         noise = 0.0 if math.isnan(progress.noise) else progress.noise
         limit = start + max(self._excess * abs(start), 4.0 * noise)
-        comes_back = progress.recent < 0.8 * max(self._levels)
+        comes_back = progress.recent < 0.8 * max(list(self._levels)[-20:])
         if progress.recent <= limit or comes_back:
             return None
         if largest < self._min_update_ratio and not has_grown:
@@ -133,7 +136,11 @@ class Diverging:
     def _has_no_bound(self, frame: Frame, *, has_grown: bool) -> Finding | None:
         progress, start = self._progress, abs(self._progress.start)
         limit = -3.0 * max(start, progress.start_high)
-        is_falling = progress.recent < 1.2 * self._levels[0] < 0.0
+        levels = self._levels
+        if len(levels) < 41 or progress.recent > progress.best:
+            return None
+        # A likelihood falls, too, but ever more slowly.
+        is_falling = levels[20] - levels[-1] > 1.2 * (levels[0] - levels[20]) > 0.0
         grows = has_grown or frame.global_grad_norm > 5.0 * (self._first_grad_norm or math.inf)
         if not grows or progress.recent >= limit or not is_falling:
             return None
@@ -172,6 +179,7 @@ class Diverging:
             "driven": self._driven.state_dict(),
             "levels": list(self._levels),
             "ratios": list(self._ratios),
+            "norms": list(self._norms),
             "first_norm": self._first_norm,
             "first_grad_norm": self._first_grad_norm,
         }
@@ -180,7 +188,8 @@ class Diverging:
         """Go on from `state_dict`."""
         self._progress.load_state_dict(state["progress"])
         self._driven.load_state_dict(state["driven"])
-        self._levels = deque(state["levels"], maxlen=20)
+        self._levels = deque(state["levels"], maxlen=41)
         self._ratios = deque(state["ratios"], maxlen=20)
+        self._norms = deque(state["norms"], maxlen=20)
         self._first_norm = state["first_norm"]
         self._first_grad_norm = state["first_grad_norm"]

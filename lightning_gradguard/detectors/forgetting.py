@@ -30,11 +30,13 @@ class Forgetting:
 
     Holds when it is ``limit_decades`` smaller at the early time steps than at the late ones, as
     the median over recent samples, while the loss stalls. An untrained LSTM or GRU looks vanished
-    over time, and learns all the same: hence the stalled loss, and for layers with gates a warm-up.
+    over time, and learns all the same: hence the stalled loss, and for layers with gates a warm-up,
+    unless they lose ``shut_decades`` per time step, which an untrained gate, half open, does not.
 
     Args:
         limit_decades: Drop from the last to the first quarter of the time steps, in factors of ten.
         warmup_steps: Observed steps before layers with gates are judged.
+        shut_decades: Loss per time step from which a gate is shut; half open, it loses 0.3.
         stall_blocks: The loss stalls when this many blocks of 20 steps are no better than as many
             before them.
 
@@ -47,13 +49,16 @@ class Forgetting:
         *,
         limit_decades: float = 4.0,
         warmup_steps: int = 500,
+        shut_decades: float = 0.45,
         stall_blocks: int = 5,
     ) -> None:
         self._limit = positive("limit_decades", limit_decades)
         self._stall_blocks = int(positive("stall_blocks", stall_blocks))
         self._warmup = warmup_steps
+        self._shut_decades = positive("shut_decades", shut_decades)
         self._progress = LossProgress()
         self._drops: dict[str, deque[float]] = {}
+        self._lengths: dict[str, int] = {}
         self._seen = 0
 
     def update(self, frame: Frame) -> Finding | None:
@@ -64,6 +69,7 @@ class Forgetting:
             decades = decades_over_time(profile)
             if not math.isnan(decades):
                 self._drops.setdefault(layer, deque(maxlen=_SAMPLES)).append(decades)
+                self._lengths[layer] = len(profile)
         if not self._progress.stalls(self._stall_blocks):
             return None
         plain = {
@@ -71,8 +77,10 @@ class Forgetting:
         }
         for layer, drops in self._drops.items():
             drop = float(np.median(drops))
-            is_known = len(drops) == drops.maxlen and (layer in plain or self._seen > self._warmup)
-            if is_known and drop >= self._limit:
+            # The early quarter lies three quarters of all steps before the late one.
+            is_shut = drop >= 0.75 * self._shut_decades * self._lengths[layer]
+            is_known = layer in plain or self._seen > self._warmup or is_shut
+            if is_known and len(drops) == drops.maxlen and drop >= self._limit:
                 return self._finding(frame, layer, drop)
         return None
 
@@ -100,6 +108,7 @@ class Forgetting:
             "seen": self._seen,
             "progress": self._progress.state_dict(),
             "drops": {layer: list(drops) for layer, drops in self._drops.items()},
+            "lengths": dict(self._lengths),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -109,3 +118,4 @@ class Forgetting:
         self._drops = {
             name: deque(drops, maxlen=_SAMPLES) for name, drops in state["drops"].items()
         }
+        self._lengths = dict(state["lengths"])

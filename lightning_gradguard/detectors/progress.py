@@ -106,6 +106,20 @@ class LossProgress:
         """
         return self.steps >= steps and self.start - self.best <= tolerance * abs(self.start)
 
+    def has_gained(self, *, tolerance: float = 0.1) -> bool:
+        """Whether the latest 60 steps are better than the first 20, by more than the noise.
+
+        Unlike `never_moved`, it asks for a lasting gain: the best of many noisy levels lies below
+        the start in any run.
+
+        Args:
+            tolerance: Smallest improvement that counts, relative to the start.
+        """
+        if not self._levels:
+            return False
+        first, latest = self._levels[0], median(self._levels[-3:])
+        return first - latest > max(tolerance * abs(first), self.noise)
+
     def is_worse(self, *, excess: float = 0.2) -> bool:
         """Whether the loss is worse than it was, by more than its noise.
 
