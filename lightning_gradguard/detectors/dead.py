@@ -12,7 +12,7 @@ from lightning_gradguard.detectors.idle import is_idle
 from lightning_gradguard.detectors.progress import LossProgress
 from lightning_gradguard.detectors.silence import Silence
 from lightning_gradguard.findings import Finding, Severity
-from lightning_gradguard.frame import Frame, Vector
+from lightning_gradguard.frame import Frame
 
 __all__ = ["Dead"]
 
@@ -92,26 +92,26 @@ class Dead:
 
     def _judge(self, frame: Frame) -> Finding | None:
         names = tuple(frame.silent_units)
-        share = self._dead_shares(frame, names)
         limit = self._mild if self._is_bad() else self._limit
-        if not (share >= limit).any():
+        dead = self._silence.longer_than(self._patience, names)
+        if not (dead >= limit * self._silence.sizes(names)).any():
             return None
-        shares = dict(zip(names, share.tolist(), strict=True))
+        shares = self._dead_shares(frame, names)
         # The last layer's units are answers.
         order = [layer for layer in frame.layers if layer in shares][:-1]
-        dead = [layer for layer in order if shares[layer] >= limit]
-        dead = [layer for layer in dead if shares[layer] < 1.0 or not is_idle(frame, layer)]
-        if not dead:
+        found = [layer for layer in order if shares[layer] >= limit]
+        found = [layer for layer in found if shares[layer] < 1.0 or not is_idle(frame, layer)]
+        if not found:
             return None
         # What lies before a layer that is wholly dead gets nothing, and is not to blame.
-        worst = next((layer for layer in reversed(dead) if shares[layer] == 1.0), None)
+        worst = next((layer for layer in reversed(found) if shares[layer] == 1.0), None)
         if worst is not None:
-            dead = dead[dead.index(worst) :]
+            found = found[found.index(worst) :]
         else:
-            worst = max(dead, key=shares.__getitem__)
-        return self._finding(frame, dead, worst, shares[worst], limit)
+            worst = max(found, key=shares.__getitem__)
+        return self._finding(frame, found, worst, shares[worst], limit)
 
-    def _dead_shares(self, frame: Frame, layers: Sequence[str]) -> Vector:
+    def _dead_shares(self, frame: Frame, layers: Sequence[str]) -> dict[str, float]:
         """Return the share of each layer's units that are dead, 0 where that cannot be said."""
         size = self._silence.sizes(layers)
         dead = self._silence.longer_than(self._patience, layers)
@@ -121,9 +121,12 @@ class Dead:
         is_large = (size >= self._min_units) | (dead == size)
         # The bias of a dead unit gets nothing either; else it is only cut off from its inputs.
         norms = dict(zip(frame.layers, frame.grad_norm.tolist(), strict=True))
-        learns = np.array([norms[layer] > 0.0 for layer in layers])
+        learns = np.array(
+            [norms[layer] > 0.0 or norms.get(_bias(layer), 0.0) > 0.0 for layer in layers]
+        )
         is_cut_off = (dead == size) & learns
-        return np.where(is_settled & is_large & ~is_cut_off, dead / size, 0.0)
+        share = np.where(is_settled & is_large & ~is_cut_off, dead / size, 0.0)
+        return dict(zip(layers, share.tolist(), strict=True))
 
     def _is_bad(self) -> bool:
         """Whether the loss has not moved for a while, or is worse than it was."""
@@ -171,3 +174,8 @@ class Dead:
         self._samples = state["samples"]
         self._silence.load_state_dict(state["silence"])
         self._found = None if state["found"] is None else Finding.from_dict(state["found"])
+
+
+def _bias(layer: str) -> str:
+    """Return the row of a weight's bias where each parameter has a row of its own."""
+    return f"{layer.removesuffix('weight')}bias" if layer.endswith("weight") else layer

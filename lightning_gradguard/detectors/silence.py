@@ -8,7 +8,7 @@ hundreds of them would cost more than all other detectors together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,23 @@ from lightning_gradguard.frame import Mask
 __all__ = ["Silence"]
 
 Counts = npt.NDArray[np.int64]
-Joined = tuple[tuple[str, ...], npt.NDArray[np.intp], npt.NDArray[np.intp]]
+Places = npt.NDArray[np.intp]
+
+
+class Joined(NamedTuple):
+    """Some layers after one another.
+
+    Attributes:
+        layers: Their names.
+        where: Places of their units among all; a slice when it is all of them in order.
+        starts: Where each layer begins.
+        sizes: How many units each has.
+    """
+
+    layers: tuple[str, ...]
+    where: Places | slice
+    starts: Places
+    sizes: Places
 
 
 class Silence:
@@ -43,22 +59,22 @@ class Silence:
             place = self._places.get(layer)
             if place is None or place.stop - place.start != mask.size:
                 self._add(layer, np.zeros(mask.size, dtype=np.int64))
-        _, where, _ = self._join(tuple(masks))
+        where = self._join(tuple(masks)).where
         silent = np.concatenate(list(masks.values()))
-        self._counts[where] = np.where(silent, self._counts[where] + 1, 0)
+        self._counts[where] = (self._counts[where] + 1) * silent
 
     def of(self, layer: str) -> Counts:
         """Return the counts of one layer."""
         return self._counts[self._places[layer]]
 
-    def sizes(self, layers: Sequence[str]) -> Counts:
+    def sizes(self, layers: Sequence[str]) -> Places:
         """Return how many units layers have."""
-        return np.array([self.of(layer).size for layer in layers], dtype=np.int64)
+        return self._join(tuple(layers)).sizes
 
     def longer_than(self, samples: int, layers: Sequence[str]) -> Counts:
         """Return how many units of each layer have been silent for so many samples."""
-        _, where, starts = self._join(tuple(layers))
-        return np.add.reduceat(self._counts[where] >= samples, starts, dtype=np.int64)
+        joined = self._join(tuple(layers))
+        return np.add.reduceat(self._counts[joined.where] >= samples, joined.starts, dtype=np.int64)
 
     def _add(self, layer: str, counts: Counts) -> None:
         start = len(self._counts)
@@ -67,12 +83,14 @@ class Silence:
         self._joined = None
 
     def _join(self, layers: tuple[str, ...]) -> Joined:
-        """Return where the units of some layers are, and where each layer begins in that."""
-        if self._joined is None or self._joined[0] != layers:
+        if self._joined is None or self._joined.layers != layers:
             places = [self._places[layer] for layer in layers]
             sizes = np.array([place.stop - place.start for place in places], dtype=np.intp)
             where = np.concatenate([np.arange(place.start, place.stop) for place in places])
-            self._joined = layers, where, np.cumsum(sizes) - sizes
+            is_all = len(where) == len(self._counts) and bool((np.diff(where) == 1).all())
+            self._joined = Joined(
+                layers, slice(None) if is_all else where, np.cumsum(sizes) - sizes, sizes
+            )
         return self._joined
 
     def state_dict(self) -> dict[str, Any]:
