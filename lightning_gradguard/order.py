@@ -17,7 +17,7 @@ from lightning_gradguard.scope import ROOT, clean_name
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
-__all__ = ["CallOrder", "is_compiled", "reachable"]
+__all__ = ["CallOrder", "is_compiled", "is_ordinary_training", "reachable"]
 
 
 class CallOrder:
@@ -32,6 +32,7 @@ class CallOrder:
 
     Attributes:
         calls: For each module name, the rank of its first call.
+        counts: For each module name, how often it was called.
         compiled: Names of the compiled modules that were left alone.
 
     Example:
@@ -46,6 +47,7 @@ class CallOrder:
 
     def __init__(self, model: nn.Module) -> None:
         self.calls: dict[str, int] = {}
+        self.counts: dict[str, int] = {}
         self.compiled: list[str] = []
         self._handles: list[RemovableHandle] = []
         for name, module in reachable(model):
@@ -61,13 +63,16 @@ class CallOrder:
         def record(module: nn.Module, _arguments: object) -> None:
             if module.training:
                 self.calls.setdefault(name, len(self.calls))
+                self.counts[name] = self.counts.get(name, 0) + 1
 
         return record
 
-    def remove(self) -> None:
-        """Take every hook away; harmless when done already."""
+    def remove(self) -> bool:
+        """Take every hook away, and say whether there was any."""
+        was_watching = bool(self._handles)
         while self._handles:
             self._handles.pop().remove()
+        return was_watching
 
 
 def reachable(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -87,3 +92,13 @@ def is_compiled(module: nn.Module) -> bool:
         return True
     marks = ("_orig_mod", "_compiled_call_impl", "_compiler_ctx")
     return any(getattr(module, mark, None) is not None for mark in marks)
+
+
+def is_ordinary_training(module: nn.Module) -> bool:
+    """Whether a call of this module may be watched: it trains, and autograd alone records it.
+
+    Inside of `torch.func`'s transforms tensors take no hooks, and to try raises.
+    """
+    if not (module.training and torch.is_grad_enabled()):
+        return False
+    return torch._C._functorch.peek_interpreter_stack() is None  # noqa: SLF001 - no public way

@@ -320,7 +320,8 @@ class Probe:
 
     def end_first_step(self) -> None:
         """Stop watching the order of calls; the layers' order stays as it is."""
-        self._order.remove()
+        if self._order.remove():
+            self.time_steps.add_loops(self._order.counts)
 
     def layer_notes(self) -> dict[str, tuple[str, ...]]:
         """Say what is special about each layer, see `structure`."""
