@@ -7,8 +7,9 @@ layer. Plain numpy: sums add up, maxima compete, and only then roots and ratios 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from lightning_gradguard.frame import Frame, Mask, Vector
 from lightning_gradguard.roles import Role
 
-__all__ = ["Layout", "StepContext", "assemble"]
+__all__ = ["Layout", "StepContext", "assemble", "without_gradient"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +219,37 @@ def assemble(
         batch_is_finite=None if batch is None else bool(np.isfinite(batch)),
         time_profiles={name: np.sqrt(array) for name, array in _each(sums, "time/")},
         silent_units={name: array != 0.0 for name, array in _each(sums, "units/")},
+    )
+
+
+def without_gradient(
+    layers: tuple[str, ...], roles: tuple[Role, ...], context: StepContext, loss: float | None
+) -> Frame:
+    """Make the frame of a step for which no parameter had a gradient.
+
+    Args:
+        layers: All layers of the optimizer, in depth order.
+        roles: What each layer is.
+        context: Where in training the step was.
+        loss: Of the step.
+    """
+    names = [field.name for field in fields(Frame) if field.type == "Vector"]
+    unknown: dict[str, Any] = dict.fromkeys(names, np.full(len(layers), np.nan))
+    return Frame(
+        **unknown,
+        step=context.step,
+        epoch=context.epoch,
+        batch_idx=context.batch_idx,
+        optimizer_index=context.optimizer_index,
+        learning_rates=context.learning_rates,
+        accumulated_batches=context.accumulated_batches,
+        world_size=context.world_size,
+        has_scaler=context.has_scaler,
+        loss=loss,
+        layers=layers,
+        roles=roles,
+        is_sampled=np.zeros(len(layers), dtype=np.bool_),
+        global_grad_norm=0.0,
     )
 
 

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gradguard import measure
-from lightning_gradguard.assemble import Layout, StepContext, assemble
+from lightning_gradguard.assemble import Layout, StepContext, assemble, without_gradient
 from lightning_gradguard.errors import NoGradientError
 from lightning_gradguard.frame import Frame
 from lightning_gradguard.measure import Numbers
 from lightning_gradguard.order import CallOrder
-from lightning_gradguard.scope import GroupBy, Scope, unwrap
+from lightning_gradguard.scope import ELSEWHERE, GroupBy, Scope, unwrap
 from lightning_gradguard.snapshot import Snapshot, measure_update, take_snapshot
 from lightning_gradguard.structure import layer_notes
 from lightning_gradguard.timesteps import TimeSteps
@@ -59,6 +59,22 @@ class _Arriving:
         is_clipped = coefficient is not None and coefficient < 1.0 - 1e-6
         self.watched.note_clipping(seen=self.touched or is_clipped or bool(frame.clipped_fraction))
         return frame
+
+
+@dataclass(eq=False)
+class _Absent:
+    """A step of an optimizer whose parameters have never had a gradient."""
+
+    context: StepContext
+    watched: Watched
+    loss: Tensor | float | None
+
+    def arrive(self) -> Frame:
+        layers, roles = self.watched.layers, self.watched.roles
+        loss = None if self.loss is None else float(self.loss)
+        if not layers:
+            layers, roles = (ELSEWHERE,), ("weights",)
+        return without_gradient(layers, roles, self.context, loss)
 
 
 class Probe:
@@ -118,7 +134,7 @@ class Probe:
         self._order = CallOrder(model)
         self.time_steps = TimeSteps(model, [tensor.parameter for tensor in self.scope.tensors])
         self._open: dict[int, _Open] = {}
-        self._arriving: list[_Arriving] = []
+        self._arriving: list[_Arriving | _Absent] = []
         self._first_batch: dict[int, Numbers] = {}
 
     @property
@@ -217,6 +233,29 @@ class Probe:
                 step.sums[f"time/{layer}"] = scaled * float(context.window_batches) ** 2
         self._open[index] = _Open(step, watched)
         return True
+
+    def note_absence(
+        self,
+        parameters: Iterable[nn.Parameter],
+        context: StepContext,
+        *,
+        loss: Tensor | float | None = None,
+    ) -> None:
+        """Make a frame of a step without gradients, if its optimizer never had any.
+
+        Args:
+            parameters: Those of the optimizer.
+            context: Where in training this is.
+            loss: Of the step.
+        """
+        parameters = list(parameters)
+        watched = self._watched(context.optimizer_index, parameters)
+        if watched.received or any(p.grad is not None for p in parameters):
+            return
+        ours = {id(parameter) for parameter in self._model.parameters()}
+        is_left_out = not watched.tensors and any(id(p) in ours for p in parameters)
+        if parameters and not is_left_out:
+            self._arriving.append(_Absent(context, watched, loss))
 
     @torch.no_grad()
     def after_first_batch(

@@ -18,6 +18,7 @@ from torch.nn.parameter import UninitializedParameter
 from lightning_gradguard.roles import Role
 
 __all__ = [
+    "ELSEWHERE",
     "ROOT",
     "GroupBy",
     "Scope",
@@ -33,6 +34,9 @@ GroupBy = Literal["module", "parameter"]
 
 ROOT: Final = "(root)"
 """Layer name of parameters that the outermost module owns itself."""
+
+ELSEWHERE: Final = "(not in the model)"
+"""Stands for the layers of an optimizer none of whose parameters the model has."""
 
 _PARAMETRIZATION: Final = ".parametrizations."
 

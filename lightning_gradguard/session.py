@@ -198,7 +198,8 @@ class Session:
         units = step >= self._units_due.get(index, 0)
         if units:
             self._units_due[index] = step + _UNITS_EVERY
-        self.probe.before_update(
+        parameters = list(parameters)
+        is_measured = self.probe.before_update(
             parameters,
             context,
             loss=loss,
@@ -207,6 +208,8 @@ class Session:
             histogram=is_due(context.step, self._log_every_n_steps, since=before),
             gradient_scale=gradient_scale,
         )
+        if not is_measured:
+            self.probe.note_absence(parameters, context, loss=loss)
 
     def _with_batches(self, context: StepContext) -> StepContext:
         """Count the batches that were added up since the last step."""

@@ -13,6 +13,7 @@ from typing import Final
 from torch import Tensor, nn
 
 from lightning_gradguard.columns import Columns, refuse_unsupported
+from lightning_gradguard.roles import Role
 from lightning_gradguard.scope import Scope, WatchedTensor, owner
 
 __all__ = ["Watched", "Watchlist"]
@@ -43,12 +44,21 @@ class Watched:
 
     def __post_init__(self) -> None:
         self._parameters = [tensor.parameter for tensor in self.tensors]
-        self._layers = tuple(dict.fromkeys(tensor.layer for tensor in self.tensors))
         self._roles = {tensor.layer: tensor.role for tensor in self.tensors}
         self._columns: dict[tuple[bool, ...], Columns] = {}
         self._all: Columns | None = None
         self._looks, self._watch_until = 0, _FIRST_LOOKS
         self.modules = frozenset(owner(tensor.name) for tensor in self.tensors)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers, in depth order."""
+        return tuple(self._roles)
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """What each layer is."""
+        return tuple(self._roles.values())
 
     @property
     def watch_clipping(self) -> bool:
@@ -86,7 +96,7 @@ class Watched:
         self.received.update(tensor.name for tensor in tensors)
         if len(self._columns) >= _MOST_LAYOUTS:
             del self._columns[next(iter(self._columns))]
-        columns = Columns.of(self._layers, tensors, roles=self._roles, exact=self.exact)
+        columns = Columns.of(self.layers, tensors, roles=self._roles, exact=self.exact)
         self._columns[tuple(present)] = columns
         return columns
 

@@ -50,7 +50,8 @@ class UnusedParameters:
         if self._missing:
             reached = np.flatnonzero(~np.isnan(frame.grad_norm))
             self._missing.difference_update(frame.layers[i] for i in reached)
-        if not self._missing or self._seen <= self._warmup:
+        is_all = len(self._missing) == len(frame.layers)  # which is for `NotLearning`
+        if not self._missing or is_all or self._seen <= self._warmup:
             return ()
         layers = tuple(layer for layer in frame.layers if layer in self._missing)
         return [
