@@ -20,7 +20,7 @@ from lightning_gradguard.errors import NoGradientError
 from lightning_gradguard.frame import Frame
 from lightning_gradguard.measure import Numbers
 from lightning_gradguard.order import CallOrder
-from lightning_gradguard.scope import ELSEWHERE, GroupBy, Scope, unwrap
+from lightning_gradguard.scope import GroupBy, Scope, unwrap
 from lightning_gradguard.snapshot import Snapshot, measure_update, take_snapshot
 from lightning_gradguard.structure import layer_notes
 from lightning_gradguard.timesteps import TimeSteps
@@ -70,11 +70,8 @@ class _Absent:
     loss: Tensor | float | None
 
     def arrive(self) -> Frame:
-        layers, roles = self.watched.layers, self.watched.roles
         loss = None if self.loss is None else float(self.loss)
-        if not layers:
-            layers, roles = (ELSEWHERE,), ("weights",)
-        return without_gradient(layers, roles, self.context, loss)
+        return without_gradient(self.watched.layers, self.watched.roles, self.context, loss)
 
 
 class Probe:
@@ -248,13 +245,8 @@ class Probe:
             context: Where in training this is.
             loss: Of the step.
         """
-        parameters = list(parameters)
         watched = self._watched(context.optimizer_index, parameters)
-        if watched.received or any(p.grad is not None for p in parameters):
-            return
-        ours = {id(parameter) for parameter in self._model.parameters()}
-        is_left_out = not watched.tensors and any(id(p) in ours for p in parameters)
-        if parameters and not is_left_out:
+        if watched.layers and not watched.received:
             self._arriving.append(_Absent(context, watched, loss))
 
     @torch.no_grad()

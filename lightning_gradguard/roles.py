@@ -11,12 +11,15 @@ from typing import Final, Literal
 
 __all__ = ["LEFT_OUT", "Role"]
 
-Role = Literal["weights", "recurrent", "gated", "embedding", "norm", "vectors", "container"]
+Role = Literal[
+    "weights", "recurrent", "gated", "embedding", "norm", "vectors", "container", "foreign"
+]
 
 LEFT_OUT: Final[Mapping[Role, str]] = {
     "embedding": "an embedding: only the rows that a batch uses get a gradient",
     "norm": "a norm layer: its vectors have no place in a profile of weight matrices",
     "vectors": "no weight matrix: biases and scales may be near zero in the healthiest of models",
+    "foreign": "the optimizer has it and the model has not",
     "container": "it holds other layers, so the depth of its own parameters is unknown",
 }
 """Why layers of a role are left out where depth is judged; the other roles are judged."""

@@ -36,7 +36,7 @@ ROOT: Final = "(root)"
 """Layer name of parameters that the outermost module owns itself."""
 
 ELSEWHERE: Final = "(not in the model)"
-"""Stands for the layers of an optimizer none of whose parameters the model has."""
+"""Stands for parameters of an optimizer that the model does not have."""
 
 _PARAMETRIZATION: Final = ".parametrizations."
 
@@ -97,11 +97,13 @@ class Scope:
         tensors: What is watched, in registration order.
         lazy: Parameters that had no shape yet, by name; scan again once one does.
         places: For each module, its rank in registration order.
+        owned: Identities of all parameters of the model, watched or not.
     """
 
     tensors: tuple[WatchedTensor, ...]
     lazy: Mapping[str, nn.Parameter] = field(default_factory=dict)
     places: Mapping[str, int] = field(default_factory=dict)
+    owned: frozenset[int] = frozenset()
 
     @classmethod
     def of(
@@ -149,7 +151,8 @@ class Scope:
                 f"and exclude={exclude!r}, which leave none of {len(found)} parameters."
             )
             raise ValueError(msg)
-        return cls(tuple(kept), lazy, _places(model))
+        owned = frozenset(id(parameter) for parameter in model.parameters())
+        return cls(tuple(kept), lazy, _places(model), owned)
 
     @property
     def is_outdated(self) -> bool:

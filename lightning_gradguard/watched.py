@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lightning_gradguard.columns import Columns, refuse_unsupported
 from lightning_gradguard.roles import Role
-from lightning_gradguard.scope import Scope, WatchedTensor, owner
+from lightning_gradguard.scope import ELSEWHERE, Scope, WatchedTensor, owner
 
 __all__ = ["Watched", "Watchlist"]
 
@@ -34,17 +34,22 @@ class Watched:
         ids: Identities of the trained parameters that it was found for.
         tensors: Those that are watched, in depth order.
         exact: Whether all tensors are read whole.
+        has_strangers: Whether the optimizer also has parameters without gradient that the
+            model does not have.
         received: Names of those that ever had a gradient.
     """
 
     ids: list[int]
     tensors: tuple[WatchedTensor, ...]
     exact: bool
+    has_strangers: bool = False
     received: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._parameters = [tensor.parameter for tensor in self.tensors]
         self._roles = {tensor.layer: tensor.role for tensor in self.tensors}
+        if self.has_strangers:
+            self._roles[ELSEWHERE] = "foreign"
         self._columns: dict[tuple[bool, ...], Columns] = {}
         self._all: Columns | None = None
         self._looks, self._watch_until = 0, _FIRST_LOOKS
@@ -142,8 +147,10 @@ class Watchlist:
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         tensors = self.scope.in_depth_order(trained, calls)
         refuse_unsupported(tensors)
+        owned = self.scope.owned
+        has_strangers = any(id(p) not in owned and p.grad is None for p in trained)
         received = watched.received if watched else set()
-        self._watched[optimizer_index] = Watched(ids, tensors, self._exact, received)
+        self._watched[optimizer_index] = Watched(ids, tensors, self._exact, has_strangers, received)
         return self._watched[optimizer_index]
 
     def release(self) -> None:

@@ -32,8 +32,8 @@ _ADVICE: Final = (
 class CutOff:
     """Judge which weight matrices were ever reached by a gradient.
 
-    Holds in four cases. No parameter of the optimizer ever got a gradient. ``limit_share`` of the
-    weight layers never got one and the loss hardly moves. The first layers, ``first_share`` of all
+    Holds in three cases. ``limit_share`` of the weight layers never got a gradient and the loss
+    hardly moves. The first layers, ``first_share`` of all
     or more, never got one and the loss stalls; but not if they have a twin that learns, as the
     target network of a value-based learner does. Or no matrix gets one at all, only biases or norm
     layers, and the loss did not gain.
@@ -49,15 +49,12 @@ class CutOff:
     def __init__(self, *, limit_share: float = 0.5, first_share: float = 1 / 3) -> None:
         self._limit_share = positive("limit_share", limit_share)
         self._first_share = positive("first_share", first_share)
-        self._empty_steps = 0
         self._layers: tuple[str, ...] = ()
         self._reached: Mask = np.zeros(0, dtype=np.bool_)
 
     def update(self, frame: Frame, progress: LossProgress) -> Finding | None:
         """Return a finding while the rule holds."""
         reached = self._note(frame)
-        if self._has_none(frame):
-            return self._of_nothing(frame)
         if progress.steps < _MIN_STEPS:
             return None
         places = np.flatnonzero(judged(frame))
@@ -77,13 +74,6 @@ class CutOff:
             self._reached = np.array([before.get(name, False) for name in frame.layers], np.bool_)
         self._reached |= frame.weight_grad_norm > 0.0
         return self._reached
-
-    def _has_none(self, frame: Frame) -> bool:
-        """Whether no parameter had a gradient, not even of zero, in this or any step before."""
-        self._empty_steps += 1 if self._empty_steps >= 0 else 0
-        if not np.isnan(frame.grad_norm).all():
-            self._empty_steps = -1
-        return self._empty_steps >= _MIN_STEPS
 
     def _of_any(
         self, frame: Frame, progress: LossProgress, places: Places, is_missed: Mask
@@ -121,22 +111,6 @@ class CutOff:
             advice=_ADVICE,
         )
 
-    def _of_nothing(self, frame: Frame) -> Finding:
-        return Finding(
-            kind="not_learning",
-            rule="no gradient",
-            severity=Severity.ERROR,
-            step=frame.step,
-            epoch=frame.epoch,
-            layers=frame.layers,
-            value=0.0,
-            limit=0.0,
-            unit="layers",
-            message=f"no parameter of optimizer {frame.optimizer_index} has ever had a gradient",
-            advice="see whether the model got new layers after the optimizer was made, which then "
-            "holds weights that nobody uses; or whether gradients are cut off.",
-        )
-
     def _of_vectors(self, frame: Frame, progress: LossProgress) -> Finding | None:
         """Judge whether biases and norm layers alone, all that is trained, get anywhere."""
         if not frame.global_grad_norm > 0.0 or progress.steps < 60 or progress.has_gained():
@@ -159,12 +133,10 @@ class CutOff:
         """Return everything needed to go on, as JSON types."""
         return {
             "reached": dict(zip(self._layers, self._reached.tolist(), strict=True)),
-            "empty_steps": self._empty_steps,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
-        self._empty_steps = state["empty_steps"]
         self._layers = tuple(state["reached"])
         self._reached = np.array(list(state["reached"].values()), dtype=np.bool_)
 

@@ -27,7 +27,7 @@ class Diverging:
     some layer moves by more than ``min_update_ratio`` per step or all have outgrown their start.
     *Swings*: every layer but a few moves by more than that, for twenty steps, and the loss is no
     better than at the start, or worse by ``excess`` than it was. *Without bound*: a loss below
-    zero falls ever faster while weights or gradients grow.
+    zero falls as fast as ever while weights or gradients grow, or far beyond its start.
 
     Is silent while updates are of ordinary size: a harder task, a second term that is turned on
     or an adversary raise a loss, too. A non-finite loss is for `NonFinite`.
@@ -134,14 +134,20 @@ class Diverging:
         )
 
     def _has_no_bound(self, frame: Frame, *, has_grown: bool) -> Finding | None:
-        progress, start = self._progress, abs(self._progress.start)
-        limit = -3.0 * max(start, progress.start_high)
-        levels = self._levels
+        progress, levels = self._progress, self._levels
         if len(levels) < 41 or progress.recent > progress.best:
             return None
-        # A likelihood falls, too, but ever more slowly.
-        is_falling = levels[20] - levels[-1] > 1.2 * (levels[0] - levels[20]) > 0.0
-        grows = has_grown or frame.global_grad_norm > 5.0 * (self._first_grad_norm or math.inf)
+        scale = max(abs(progress.start), abs(progress.start_high), 4.0 * progress.noise)
+        limit = -3.0 * scale
+        # A likelihood falls, too, but ever more slowly: never as fast as over the whole run.
+        fall, before = levels[20] - levels[-1], levels[0] - levels[20]
+        average = 20.0 * (progress.start - progress.recent) / progress.steps
+        is_falling = fall >= 0.9 * max(before, average) > 0.0
+        grows = (
+            has_grown
+            or progress.recent < 10.0 * limit
+            or frame.global_grad_norm > 5.0 * (self._first_grad_norm or math.inf)
+        )
         if not grows or progress.recent >= limit or not is_falling:
             return None
         return self._finding(
@@ -149,7 +155,7 @@ class Diverging:
             "without bound",
             progress.recent,
             limit,
-            f"the loss is about {progress.recent:.3g} and falls ever faster, as gradients grow",
+            f"the loss is about {progress.recent:.3g} and falls as fast as ever",
         )
 
     def _finding(

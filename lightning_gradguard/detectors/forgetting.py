@@ -49,7 +49,7 @@ class Forgetting:
         *,
         limit_decades: float = 4.0,
         warmup_steps: int = 500,
-        shut_decades: float = 0.45,
+        shut_decades: float = 0.4,
         stall_blocks: int = 5,
     ) -> None:
         self._limit = positive("limit_decades", limit_decades)

@@ -10,6 +10,7 @@ from lightning_gradguard.detectors.cut_off import CutOff
 from lightning_gradguard.detectors.flat import Flat
 from lightning_gradguard.detectors.progress import LossProgress
 from lightning_gradguard.detectors.slow import Slow
+from lightning_gradguard.detectors.stale import Stale
 from lightning_gradguard.detectors.undone import Undone
 from lightning_gradguard.detectors.withering import Withering
 from lightning_gradguard.findings import Finding
@@ -23,7 +24,8 @@ class NotLearning:
 
     Reports ``not_learning`` of a loss that does not move by the first of these rules that holds:
     layers stand still or crawl (`Slow`), gradients do not reach them (`CutOff`), steps are undone
-    (`Undone`), weight decay eats the weights (`Withering`). And, as a notice only, when the loss
+    (`Undone`), weight decay eats the weights (`Withering`), the optimizer holds weights that nobody
+    uses (`Stale`). And, as a notice only, when the loss
     alone stays where it was (`Flat`).
 
     Is silent once the loss has fallen, and while the learning rate rises, as in a warm-up. What
@@ -37,6 +39,7 @@ class NotLearning:
         cut_off: Rule for layers without gradient; None takes ``CutOff()``.
         undone: Rule for weights that are put back; None takes ``Undone()``.
         withering: Rule for weights that shrink to nothing; None takes ``Withering()``.
+        stale: Rule for weights that nobody uses; None takes ``Stale()``.
         flat: Rule for the loss alone; None takes ``Flat()``.
         patience_steps: Observed steps in a row before a finding is reported.
 
@@ -55,6 +58,7 @@ class NotLearning:
         cut_off: CutOff | None = None,
         undone: Undone | None = None,
         withering: Withering | None = None,
+        stale: Stale | None = None,
         flat: Flat | None = None,
         patience_steps: int = 10,
     ) -> None:
@@ -66,6 +70,7 @@ class NotLearning:
             withering or Withering(),
             flat or Flat(),
         )
+        self._stale = stale or Stale()
         self._progress = LossProgress()
         self._rate = 0.0
         self._had_rate = False
@@ -78,7 +83,8 @@ class NotLearning:
             return ()
         if self._is_warming_up(frame):
             return ()
-        found = [rule.update(frame, self._progress) for rule in self._rules]
+        found = [self._stale.update(frame)]
+        found += [rule.update(frame, self._progress) for rule in self._rules]
         return [finding for finding in found if finding is not None][:1]
 
     def _is_warming_up(self, frame: Frame) -> bool:
@@ -95,6 +101,7 @@ class NotLearning:
         """Return everything needed to go on, as JSON types."""
         return {
             "rules": {type(rule).__name__: rule.state_dict() for rule in self._rules},
+            "stale": self._stale.state_dict(),
             "progress": self._progress.state_dict(),
             "rate": self._rate,
             "had_rate": self._had_rate,
@@ -105,6 +112,7 @@ class NotLearning:
         """Go on from `state_dict`."""
         for rule in self._rules:
             rule.load_state_dict(state["rules"][type(rule).__name__])
+        self._stale.load_state_dict(state["stale"])
         self._progress.load_state_dict(state["progress"])
         self._rate, self._had_rate = state["rate"], state["had_rate"]
         self._risen_at = state["risen_at"]

@@ -28,7 +28,7 @@ class Withering:
         How large the weights were when first seen.
     """
 
-    def __init__(self, *, times: float = 30.0) -> None:
+    def __init__(self, *, times: float = 10.0) -> None:
         self._times = positive("times", times)
         self._first: Vector | None = None
 

@@ -48,7 +48,7 @@ def monitored(tmp_path, model: pl.LightningModule, **options) -> GradientMonitor
 
 def test_stale_weights_are_named_as_such(tmp_path) -> None:
     (finding,) = monitored(tmp_path, Rebuilt(is_rebuilt=True)).alarms
-    assert (finding.kind, finding.rule) == ("not_learning", "no gradient")
+    assert (finding.kind, finding.rule) == ("not_learning", "stale")
     assert finding.layers == ("(not in the model)",)
     assert finding.since_step < 30
     assert "after the optimizer was made" in finding.advice

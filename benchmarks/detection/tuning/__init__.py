@@ -10,6 +10,7 @@ from benchmarks.detection.tuning import (
     mlp_stuck,
     mlp_unstable,
     mlp_vanishing,
+    odd,
     once_held_out,
     sequences,
 )
@@ -26,5 +27,6 @@ CASES: tuple[Case, ...] = (
     + sequences.CASES
     + generative.CASES
     + experts.CASES
+    + odd.CASES
     + once_held_out.CASES
 )
