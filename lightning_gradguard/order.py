@@ -40,7 +40,7 @@ class CallOrder:
         >>> model = nn.ModuleDict({"last": nn.Linear(1, 1), "first": nn.Linear(1, 1)})
         >>> order = CallOrder(model)
         >>> _ = model["last"](model["first"](torch.ones(1)))
-        >>> order.remove()
+        >>> _ = order.remove()
         >>> order.calls
         {'first': 0, 'last': 1}
     """

@@ -75,7 +75,6 @@ class Session:
         failure: Why watching was switched off, or None.
         last_frame: The latest frame.
         steps: Completed steps of each optimizer.
-        notes: What is special about layers, known after the first batch.
     """
 
     def __init__(
@@ -95,7 +94,6 @@ class Session:
         self.failure: str | None = None
         self.last_frame: Frame | None = None
         self.steps: dict[int, int] = {}
-        self.notes: Mapping[str, tuple[str, ...]] = {}
         self._audience = Audience(sinks, on_finding)
         self._pace = Pace(every_n_steps, governor)
         self._stopwatch = Stopwatch()
@@ -259,8 +257,6 @@ class Session:
     def end_batch(self) -> None:
         """Finish a training batch."""
         self.probe.end_first_step()
-        if not self.notes:
-            self.notes = self.probe.layer_notes()
         for index in self._hookless & self._announced:
             self.probe.close_unseen_update(index)
             self._count_step(index)
@@ -275,6 +271,11 @@ class Session:
         self._stepped = True
         self._announced.discard(optimizer_index)
         self.steps[optimizer_index] = self.steps.get(optimizer_index, 0) + 1
+
+    @property
+    def notes(self) -> Mapping[str, tuple[str, ...]]:
+        """What is special about each layer now: what is frozen may thaw."""
+        return self.probe.layer_notes()
 
     def finish(self) -> None:
         """Read what is pending, take away every hook and tell the sinks the summary."""

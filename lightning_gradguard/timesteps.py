@@ -41,6 +41,7 @@ class TimeSteps:
         layer's input, which training itself does not need, and one reduction per layer.
 
     Example:
+        >>> import torch
         >>> rnn = nn.RNN(1, 4, batch_first=True)
         >>> time_steps = TimeSteps(rnn)
         >>> time_steps.arm()

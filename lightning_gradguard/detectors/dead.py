@@ -12,7 +12,7 @@ from lightning_gradguard.detectors.idle import is_idle
 from lightning_gradguard.detectors.progress import LossProgress
 from lightning_gradguard.detectors.silence import Silence
 from lightning_gradguard.findings import Finding, Severity
-from lightning_gradguard.frame import Frame
+from lightning_gradguard.frame import Frame, Mask
 
 __all__ = ["Dead"]
 
@@ -27,7 +27,8 @@ class Dead:
     in ``patience_samples`` samples in a row (one sample is taken in five steps), and hardly any
     unit has left that set in the latter half of them.
 
-    While the loss has never moved, or is worse than it was, ``mild_share`` is enough.
+    While the loss has never moved ``mild_share`` is enough, and while it is worse than it was, if
+    so many have died since the first sample.
 
     Is silent about units that fire rarely, which leave the set again; about output layers, whose
     units are answers; about an expert that is idle while its siblings work; about embeddings;
@@ -38,7 +39,7 @@ class Dead:
 
     Args:
         limit_share: Share of a layer's units that counts, in ``(0, 1]``. Healthy ReLU networks
-            live with a third; detection benchmark.
+            live with a half; detection benchmark.
         mild_share: Share that counts while the loss has not moved or is worse than it was.
         patience_samples: Samples in a row without any gradient.
         min_units: Layers with fewer units count only when all of them are dead.
@@ -92,14 +93,14 @@ class Dead:
 
     def _judge(self, frame: Frame) -> Finding | None:
         names = tuple(frame.silent_units)
-        limit = self._mild if self._is_bad() else self._limit
-        dead = self._silence.longer_than(self._patience, names)
-        if not (dead >= limit * self._silence.sizes(names)).any():
+        too_many = self._too_many(names)
+        if not too_many.any():
             return None
         shares = self._dead_shares(frame, names)
+        suspects = {name for name, is_one in zip(names, too_many, strict=True) if is_one}
         # The last layer's units are answers.
         order = [layer for layer in frame.layers if layer in shares][:-1]
-        found = [layer for layer in order if shares[layer] >= limit]
+        found = [layer for layer in order if layer in suspects and shares[layer] > 0.0]
         found = [layer for layer in found if shares[layer] < 1.0 or not is_idle(frame, layer)]
         if not found:
             return None
@@ -109,7 +110,20 @@ class Dead:
             found = found[found.index(worst) :]
         else:
             worst = max(found, key=shares.__getitem__)
-        return self._finding(frame, found, worst, shares[worst], limit)
+        return self._finding(frame, found, worst, shares[worst])
+
+    def _too_many(self, layers: Sequence[str]) -> Mask:
+        """Return in which layers as many units are silent as matter, as the loss stands."""
+        size = self._silence.sizes(layers)
+        dead = self._silence.longer_than(self._patience, layers)
+        if self._progress.never_moved(steps=40):
+            return dead >= self._mild * size
+        too_many = dead >= self._limit * size
+        if self._progress.is_worse(excess=0.5):
+            # What was silent from the first is not what made it worse.
+            died = dead - self._silence.longer_than(self._samples, layers)
+            too_many |= died >= self._mild * size
+        return too_many
 
     def _dead_shares(self, frame: Frame, layers: Sequence[str]) -> dict[str, float]:
         """Return the share of each layer's units that are dead, 0 where that cannot be said."""
@@ -128,13 +142,7 @@ class Dead:
         share = np.where(is_settled & is_large & ~is_cut_off, dead / size, 0.0)
         return dict(zip(layers, share.tolist(), strict=True))
 
-    def _is_bad(self) -> bool:
-        """Whether the loss has not moved for a while, or is worse than it was."""
-        return self._progress.never_moved(steps=40) or self._progress.is_worse(excess=0.5)
-
-    def _finding(
-        self, frame: Frame, layers: Sequence[str], worst: str, share: float, limit: float
-    ) -> Finding:
+    def _finding(self, frame: Frame, layers: Sequence[str], worst: str, share: float) -> Finding:
         silent = self._silence.of(worst)
         at_birth = int((silent == self._samples).sum()) > 0.5 * share * silent.size
         born = " since the first step" if at_birth else ""
@@ -146,7 +154,7 @@ class Dead:
             epoch=frame.epoch,
             layers=tuple(layers),
             value=share,
-            limit=limit,
+            limit=self._limit if share >= self._limit else self._mild,
             unit="share of units",
             message=f"{count} of {silent.size} units of {worst} have had no "
             f"gradient{born} in {self._patience} samples in a row",

@@ -25,6 +25,10 @@ _SAMPLES: Final = 20
 """Profiles over time whose median is judged: single ones swing by two decades."""
 
 
+_SHUT_STALL_BLOCKS: Final = 3
+"""Blocks for which the loss must stall where gates are shut, which leaves less to doubt."""
+
+
 class Forgetting:
     """Judge the gradient of a recurrent layer's input over the time steps.
 
@@ -70,8 +74,9 @@ class Forgetting:
             if not math.isnan(decades):
                 self._drops.setdefault(layer, deque(maxlen=_SAMPLES)).append(decades)
                 self._lengths[layer] = len(profile)
-        if not self._progress.stalls(self._stall_blocks):
+        if not self._progress.stalls(min(self._stall_blocks, _SHUT_STALL_BLOCKS)):
             return None
+        stalls = self._progress.stalls(self._stall_blocks)
         plain = {
             n for n, role in zip(frame.layers, frame.roles, strict=False) if role == "recurrent"
         }
@@ -79,8 +84,9 @@ class Forgetting:
             drop = float(np.median(drops))
             # The early quarter lies three quarters of all steps before the late one.
             is_shut = drop >= 0.75 * self._shut_decades * self._lengths[layer]
-            is_known = layer in plain or self._seen > self._warmup or is_shut
-            if is_known and len(drops) == drops.maxlen and drop >= self._limit:
+            is_known = len(drops) == _SAMPLES and (layer in plain or self._seen > self._warmup)
+            is_certain = (is_known and stalls) or (is_shut and len(drops) >= _SAMPLES // 2)
+            if is_certain and drop >= self._limit:
                 return self._finding(frame, layer, drop)
         return None
 

@@ -28,9 +28,9 @@ class NotLearning:
     uses (`Stale`). And, as a notice only, when the loss
     alone stays where it was (`Flat`).
 
-    Is silent once the loss has fallen, and while the learning rate rises, as in a warm-up. What
-    stands still because of vanishing gradients is told apart by `Vanishing`, which looks at depth
-    and time.
+    Is silent while the learning rate rises, as in a warm-up, and, but for `Stale` and what is cut
+    off from the first layers on, once the loss has fallen. What stands still because of vanishing
+    gradients is told apart by `Vanishing`, which looks at depth and time.
 
     Costs a median of ten numbers per step.
 

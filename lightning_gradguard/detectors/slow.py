@@ -19,14 +19,15 @@ class Slow:
     """Judge whether updates are too small to matter.
 
     Holds when the loss has not moved since the start and no layer moves by more than
-    ``min_update_ratio`` of its size per step; or, over 60 steps and as a warning, by no more than
-    ``min_speed``.
+    ``min_update_ratio`` of its size per step. And, as a warning, when after 60 steps it has fallen
+    by less than a tenth and no layer moved by more than ``min_speed`` at any of the last 20.
 
     Args:
         min_update_ratio: Relative update per step below which weights stand still; half a
             million such steps would not change them by a tenth.
-        min_speed: The same for a loss that has hardly moved in 60 steps.
-        tolerance: Smallest fall of the loss that counts as progress, relative to its level.
+        min_speed: The same for the warning.
+        tolerance: Smallest fall of the loss that counts as progress for those that stand still,
+            relative to its level.
 
     State:
         How fast the fastest layer was lately.
