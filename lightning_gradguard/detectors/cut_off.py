@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from lightning_gradguard.checks import positive
 from lightning_gradguard.detectors.depth import judged
+from lightning_gradguard.detectors.idle import kind_of
 from lightning_gradguard.detectors.progress import LossProgress
 from lightning_gradguard.findings import Finding, Severity
 from lightning_gradguard.frame import Frame, Mask
@@ -33,10 +34,10 @@ class CutOff:
     """Judge which weight matrices were ever reached by a gradient.
 
     Holds in three cases. ``limit_share`` of the weight layers never got a gradient and the loss
-    hardly moves. The first layers, ``first_share`` of all
-    or more, never got one and the loss stalls; but not if they have a twin that learns, as the
-    target network of a value-based learner does. Or no matrix gets one at all, only biases or norm
-    layers, and the loss did not gain.
+    hardly moves; experts that come after one that was used do not count. The first layers,
+    ``first_share`` of all or more, never got one and the loss stalls; but not if they have a twin
+    that learns, as the target network of a value-based learner does. Or no matrix gets one at all,
+    only biases or norm layers, and the loss did not gain.
 
     Args:
         limit_share: Share of the weight layers, wherever they are.
@@ -60,6 +61,7 @@ class CutOff:
         places = np.flatnonzero(judged(frame))
         is_missed = ~reached[places]
         if len(places) >= _FEWEST and is_missed.any():
+            is_missed &= ~self._are_idle(frame.layers)[places]
             found = self._of_any(frame, progress, places, is_missed)
             found = found or self._of_first(frame, progress, places, is_missed)
             if found is not None:
@@ -74,6 +76,14 @@ class CutOff:
             self._reached = np.array([before.get(name, False) for name in frame.layers], np.bool_)
         self._reached |= frame.weight_grad_norm > 0.0
         return self._reached
+
+    def _are_idle(self, layers: tuple[str, ...]) -> Mask:
+        """Return which layers come after one of their kind that was reached, such as experts."""
+        first: dict[str, int] = {}
+        for place in np.flatnonzero(self._reached).tolist():
+            first.setdefault(kind_of(layers[place]), place)
+        last = len(layers)
+        return np.array([first.get(kind_of(n), last) < i for i, n in enumerate(layers)], np.bool_)
 
     def _of_any(
         self, frame: Frame, progress: LossProgress, places: Places, is_missed: Mask

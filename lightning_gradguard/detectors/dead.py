@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lightning_gradguard.detectors.idle import is_idle
+from lightning_gradguard.detectors.idle import Idle
 from lightning_gradguard.detectors.progress import LossProgress
 from lightning_gradguard.detectors.silence import Silence
 from lightning_gradguard.findings import Finding, Severity
@@ -45,7 +45,8 @@ class Dead:
         min_units: Layers with fewer units count only when all of them are dead.
 
     State:
-        For each unit that is silent now, for how many samples; and how many there were.
+        For each unit that is silent now, for how many samples; how many there were; and which
+        layers come and go.
 
     Example:
         >>> Dead(limit_share=0.9).patience_steps_by_kind
@@ -74,6 +75,7 @@ class Dead:
         self._mild = min(mild_share, limit_share)
         self._progress = LossProgress()
         self._silence = Silence()
+        self._idle = Idle()
         self._samples = 0
         self._found: Finding | None = None
 
@@ -86,6 +88,7 @@ class Dead:
         if masks and frame.global_grad_norm > 0.0:
             self._samples += 1
             self._silence.update(masks)
+            self._idle.update(masks, self._silence.silent_now(tuple(masks)))
             self._found = self._judge(frame)
         if self._found is None:
             return ()
@@ -101,7 +104,8 @@ class Dead:
         # The last layer's units are answers.
         order = [layer for layer in frame.layers if layer in shares][:-1]
         found = [layer for layer in order if layer in suspects and shares[layer] > 0.0]
-        found = [layer for layer in found if shares[layer] < 1.0 or not is_idle(frame, layer)]
+        idle = self._idle.among(frame, {layer for layer in found if shares[layer] == 1.0})
+        found = [layer for layer in found if layer not in idle]
         if not found:
             return None
         # What lies before a layer that is wholly dead gets nothing, and is not to blame.
@@ -171,6 +175,7 @@ class Dead:
         """Return everything needed to go on, as JSON types."""
         return {
             "silence": self._silence.state_dict(),
+            "idle": self._idle.state_dict(),
             "samples": self._samples,
             "progress": self._progress.state_dict(),
             "found": None if self._found is None else self._found.to_dict(),
@@ -181,6 +186,7 @@ class Dead:
         self._progress.load_state_dict(state["progress"])
         self._samples = state["samples"]
         self._silence.load_state_dict(state["silence"])
+        self._idle.load_state_dict(state["idle"])
         self._found = None if state["found"] is None else Finding.from_dict(state["found"])
 
 

@@ -63,6 +63,11 @@ class Silence:
         silent = np.concatenate(list(masks.values()))
         self._counts[where] = (self._counts[where] + 1) * silent
 
+    def silent_now(self, layers: tuple[str, ...]) -> list[str]:
+        """Return the layers all of whose units were silent in the latest sample."""
+        silent = self.longer_than(1, layers) == self.sizes(layers)
+        return [layers[place] for place in np.flatnonzero(silent).tolist()]
+
     def of(self, layer: str) -> Counts:
         """Return the counts of one layer."""
         return self._counts[self._places[layer]]

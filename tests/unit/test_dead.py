@@ -126,14 +126,21 @@ def test_what_only_looks_like_it_is_left_alone(fields) -> None:
 
 
 def test_a_smaller_share_counts_while_the_loss_never_moves_or_is_worse() -> None:
-    def run(loss_at):
+    def run(loss_at, *, since=0):
         detector = dead(mild_share=0.5)
         shares = (0.0, 0.6, 0.0, 0.0)
-        return said_by(detector, stream(120, lambda s: frame_of(s, shares, loss=loss_at(s))))
+
+        def frame_at(step):
+            now = shares if step >= since else (0.0,) * 4
+            return frame_of(step, now, loss=loss_at(step))
+
+        return said_by(detector, stream(120, frame_at))
 
     assert run(lambda s: 2.0 * 0.95**s) == []
     assert run(lambda _: 2.0)[0].limit == 0.5
-    assert run(lambda s: 2.0 * 0.95**s if s < 80 else 3.0)[0].step >= 80
+    gets_worse = [2.0 * 0.95**s if s < 80 else 3.0 for s in range(120)]
+    assert run(gets_worse.__getitem__, since=40)[0].step >= 80
+    assert run(gets_worse.__getitem__) == []  # they were silent all along, and are not to blame
 
 
 EXPERTS = ("gate", "experts.0.up", "experts.0.down", "experts.1.up", "experts.1.down", "head")
