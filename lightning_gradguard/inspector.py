@@ -134,7 +134,8 @@ class Inspector:
     def _judge(self, detector: Detector, frame: Frame) -> Sequence[Finding]:
         """Ask one detector; one that fails must not silence the others."""
         try:
-            return detector.update(frame)
+            # A forgotten `return`, and what a generator raises, are this detector's affair.
+            return tuple(detector.update(frame) or ())
         except Exception as error:
             if self._on_error == "raise":
                 raise
@@ -190,8 +191,19 @@ class Inspector:
         self._copies = {}
         for index, saved in state["detectors"].items():
             left = list(saved)
-            for detector in self._detectors_of(int(index)):
-                _load(detector, left)
+            self._copies[int(index)] = [self._loaded(d, left) for d in self._originals]
+
+    def _loaded(self, original: Detector, left: list[dict[str, Any]]) -> Detector:
+        """Return a copy with its saved state; what it cannot read, it does without."""
+        detector = _copy(original)
+        try:
+            _load(detector, left)
+        except Exception as error:  # noqa: BLE001 - a state may be of any version
+            name = type(detector).__name__
+            reason = f"{type(error).__name__}: {error}"
+            warnings.warn(f"gradguard: {name} starts afresh: {reason}", stacklevel=2)
+            return _copy(original)
+        return detector
 
 
 def _ignore_rule(rule: str, kinds: Sequence[str]) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from lightning_gradguard.errors import NoGradientError
 from lightning_gradguard.frame import Frame
 from lightning_gradguard.measure import Numbers
 from lightning_gradguard.order import CallOrder
-from lightning_gradguard.scope import GroupBy, Scope, unwrap
+from lightning_gradguard.scope import GroupBy, Scope, owner, unwrap
 from lightning_gradguard.snapshot import Snapshot, measure_update, take_snapshot
 from lightning_gradguard.structure import layer_notes
 from lightning_gradguard.timesteps import TimeSteps
@@ -29,6 +30,8 @@ from lightning_gradguard.units import silent_units
 from lightning_gradguard.watched import Watched, Watchlist
 
 __all__ = ["Probe"]
+
+_LEFT_OUT: Final = "not watched: `include` or `exclude` leaves it out"
 
 
 @dataclass(eq=False)
@@ -227,7 +230,8 @@ class Probe:
             for layer, squares in self.time_steps.take(watched.modules).items():
                 scaled = squares if gradient_scale is None else squares / gradient_scale.square()
                 # Of the first batch alone, whose loss was divided like that of all.
-                step.sums[f"time/{layer}"] = scaled * float(context.window_batches) ** 2
+                row = watched.rows.get(layer, layer)
+                step.sums[f"time/{row}"] = scaled * float(context.window_batches) ** 2
         self._open[index] = _Open(step, watched)
         return True
 
@@ -355,8 +359,16 @@ class Probe:
             self.time_steps.add_loops(self._order.counts)
 
     def layer_notes(self) -> dict[str, tuple[str, ...]]:
-        """Say what is special about each layer, see `structure`."""
-        return layer_notes(self._model, self._order.calls)
+        """Say what is special about each layer, see `structure`, and about each row."""
+        notes = layer_notes(self._model, self._order.calls)
+        rows = {tensor.layer: notes.get(owner(tensor.name), ()) for tensor in self.scope.tensors}
+        watched = {owner(tensor.name) for tensor in self.scope.tensors}
+        left_out = {
+            layer: (*mine, _LEFT_OUT)
+            for layer, mine in notes.items()
+            if not mine and layer not in watched
+        }
+        return {**notes, **left_out, **rows}
 
     @property
     def never_received(self) -> tuple[str, ...]:

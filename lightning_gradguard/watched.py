@@ -34,36 +34,36 @@ class Watched:
         ids: Identities of the trained parameters that it was found for.
         tensors: Those that are watched, in depth order.
         exact: Whether all tensors are read whole.
-        has_strangers: Whether the optimizer also has parameters without gradient that the
-            model does not have.
+        strangers: Parameters of the optimizer that the model does not have, until any of them
+            has a gradient.
         received: Names of those that ever had a gradient.
     """
 
     ids: list[int]
     tensors: tuple[WatchedTensor, ...]
     exact: bool
-    has_strangers: bool = False
+    strangers: Sequence[nn.Parameter] = ()
     received: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._parameters = [tensor.parameter for tensor in self.tensors]
         self._roles = {tensor.layer: tensor.role for tensor in self.tensors}
-        if self.has_strangers:
-            self._roles[ELSEWHERE] = "foreign"
         self._columns: dict[tuple[bool, ...], Columns] = {}
         self._all: Columns | None = None
         self._looks, self._watch_until = 0, _FIRST_LOOKS
         self.modules = frozenset(owner(tensor.name) for tensor in self.tensors)
+        self.rows = _rows(self.tensors)
 
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of the layers, in depth order."""
-        return tuple(self._roles)
+        return (*self._roles, ELSEWHERE) if self.strangers else tuple(self._roles)
 
     @property
     def roles(self) -> tuple[Role, ...]:
         """What each layer is."""
-        return tuple(self._roles.values())
+        roles = tuple(self._roles.values())
+        return (*roles, "foreign") if self.strangers else roles
 
     @property
     def watch_clipping(self) -> bool:
@@ -81,6 +81,11 @@ class Watched:
 
     def with_gradient(self) -> tuple[Columns, list[Tensor]] | None:
         """Return columns and gradients of what has one now, or None."""
+        if self.strangers and any(p.grad is not None for p in self.strangers):
+            # Used after all, by a module that is not registered: nothing to do with us.
+            self.strangers = ()
+            self._columns.clear()
+            self._all = None
         if self._all is not None and self._all.is_current:
             found = [parameter.grad for parameter in self._all.parameters]
             gradients = [gradient for gradient in found if gradient is not None]
@@ -101,7 +106,12 @@ class Watched:
         self.received.update(tensor.name for tensor in tensors)
         if len(self._columns) >= _MOST_LAYOUTS:
             del self._columns[next(iter(self._columns))]
-        columns = Columns.of(self.layers, tensors, roles=self._roles, exact=self.exact)
+        columns = Columns.of(
+            self.layers,
+            tensors,
+            roles=dict(zip(self.layers, self.roles, strict=True)),
+            exact=self.exact,
+        )
         self._columns[tuple(present)] = columns
         return columns
 
@@ -148,9 +158,9 @@ class Watchlist:
         tensors = self.scope.in_depth_order(trained, calls)
         refuse_unsupported(tensors)
         owned = self.scope.owned
-        has_strangers = any(id(p) not in owned and p.grad is None for p in trained)
+        strangers = tuple(p for p in trained if id(p) not in owned)
         received = watched.received if watched else set()
-        self._watched[optimizer_index] = Watched(ids, tensors, self._exact, has_strangers, received)
+        self._watched[optimizer_index] = Watched(ids, tensors, self._exact, strangers, received)
         return self._watched[optimizer_index]
 
     def release(self) -> None:
@@ -166,3 +176,17 @@ class Watchlist:
             for tensor in watched.tensors
             if tensor.name not in watched.received
         )
+
+
+def _rows(tensors: Sequence[WatchedTensor]) -> dict[str, str]:
+    """Return, for each module, the row that stands for it.
+
+    Where parameters have rows of their own, that of its recurrent matrix, or of its first one.
+    """
+    rows: dict[str, str] = {}
+    for tensor in tensors:
+        module = owner(tensor.name)
+        is_recurrent = "weight_hh" in tensor.name
+        if module not in rows or (is_recurrent and "weight_hh" not in rows[module]):
+            rows[module] = tensor.layer
+    return rows

@@ -82,20 +82,19 @@ class Dead:
     def update(self, frame: Frame) -> Sequence[Finding]:
         """Return at most one finding, of the layer nearest to the loss that is dead."""
         self._progress.update(frame.loss)
-        masks = frame.silent_units
+        masks = {layer: mask for layer, mask in frame.silent_units.items() if mask.size}
         if frame.has_nonfinite or not frame.stepped:
             return ()
         if masks and frame.global_grad_norm > 0.0:
             self._samples += 1
             self._silence.update(masks)
             self._idle.update(masks, self._silence.silent_now(tuple(masks)))
-            self._found = self._judge(frame)
+            self._found = self._judge(frame, tuple(masks))
         if self._found is None:
             return ()
         return [replace(self._found, step=frame.step, epoch=frame.epoch)]
 
-    def _judge(self, frame: Frame) -> Finding | None:
-        names = tuple(frame.silent_units)
+    def _judge(self, frame: Frame, names: tuple[str, ...]) -> Finding | None:
         too_many = self._too_many(names)
         if not too_many.any():
             return None

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,10 @@ from lightning_gradguard.roles import LEFT_OUT, Role
 
 __all__ = ["DepthProfile", "depth_profile", "judged", "middle"]
 
-_FEWEST: int = 3
+_NEWBORN: Final = 1e-2
+"""Share of the largest layer's norm below which weights are next to nothing."""
+
+_FEWEST: Final = 3
 """Below this many layers a first and a last one are neighbours."""
 
 
@@ -96,12 +100,18 @@ def depth_profile(frame: Frame) -> DepthProfile | None:
     if frame.has_nonfinite:
         return None
     ratio = frame.weight_grad_ratio
-    index = np.flatnonzero(~np.isnan(ratio) & judged(frame))
+    index = np.flatnonzero(~np.isnan(ratio) & judged(frame) & ~_newborn(frame.weight_param_norm))
     if index.size < _FEWEST:
         return None
     with np.errstate(divide="ignore"):
         decades = np.log10(ratio[index])
     return DepthProfile(frame.layers, index, decades, frame.weight_update_ratio[index])
+
+
+def _newborn(norms: Vector) -> Mask:
+    """Return which weights are near zero still: any gradient is large for them."""
+    largest = float(np.nanmax(norms, initial=0.0))
+    return norms < _NEWBORN * largest
 
 
 def judged(frame: Frame) -> Mask:

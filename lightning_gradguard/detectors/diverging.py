@@ -67,6 +67,7 @@ class Diverging:
         self._norms: deque[float] = deque(maxlen=20)
         self._first_norm: float | None = None
         self._first_grad_norm: float | None = None
+        self._which: list[int] = []
 
     def update(self, frame: Frame) -> Sequence[Finding]:
         """Return at most one finding."""
@@ -76,8 +77,10 @@ class Diverging:
         if frame.has_nonfinite or ratios.size == 0:
             return ()
         norm = float(np.sqrt(np.nansum(frame.weight_param_norm**2)))
-        if self._first_norm is None:
+        which = np.flatnonzero(np.isfinite(frame.weight_param_norm)).tolist()
+        if self._first_norm is None or which != self._which:  # what thaws is no growth
             self._first_norm, self._first_grad_norm = norm, frame.global_grad_norm
+            self._which = which
         if math.isnan(self._progress.recent):
             return ()
         self._levels.append(self._progress.recent)
@@ -188,6 +191,7 @@ class Diverging:
             "norms": list(self._norms),
             "first_norm": self._first_norm,
             "first_grad_norm": self._first_grad_norm,
+            "which": self._which,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -198,4 +202,4 @@ class Diverging:
         self._ratios = deque(state["ratios"], maxlen=20)
         self._norms = deque(state["norms"], maxlen=20)
         self._first_norm = state["first_norm"]
-        self._first_grad_norm = state["first_grad_norm"]
+        self._first_grad_norm, self._which = state["first_grad_norm"], list(state["which"])

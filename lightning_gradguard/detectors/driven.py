@@ -25,28 +25,32 @@ class DrivenUpdates:
 
     Example:
         >>> DrivenUpdates().state_dict()
-        {'step': -2, 'norm': [], 'ratio': []}
+        {'step': -2, 'layers': [], 'norm': [], 'ratio': []}
     """
 
     def __init__(self) -> None:
-        self._past = _Norms(-2, np.empty(0), np.empty(0))
+        self._past = _Norms(-2, (), np.empty(0), np.empty(0))
         self._now = self._past
 
     def remember(self, frame: Frame) -> None:
         """Take in a step."""
         self._past = self._now
-        self._now = _Norms(frame.step, frame.weight_param_norm, frame.weight_update_ratio)
+        self._now = _Norms(
+            frame.step, frame.layers, frame.weight_param_norm, frame.weight_update_ratio
+        )
 
     def ratio(self) -> Vector:
         """Return the update ratio per layer of the latest step of which this is known.
 
-        Where the step before was not seen, it is the whole update of the latest one.
+        Of steps that were left out, the shrinking is taken to have been the same in each. Where the
+        layers are others than before, it is the whole update of the latest step.
         """
         past, now = self._past, self._now
-        if past.step != now.step - 1 or past.norm.shape != now.norm.shape:
+        steps = now.step - past.step
+        if past.step < 0 or steps < 1 or past.layers != now.layers:
             return now.ratio
         with np.errstate(all="ignore"):
-            shrunk = 1.0 - now.norm / past.norm
+            shrunk = 1.0 - (now.norm / past.norm) ** (1.0 / steps)
             left = past.ratio**2 - shrunk**2
             # Where nearly all of it was shrinking, the rest is rounding.
             rest = np.sqrt(np.maximum(left - 0.01 * past.ratio**2, 0.0))
@@ -56,7 +60,8 @@ class DrivenUpdates:
     def state_dict(self) -> dict[str, Any]:
         """Return everything needed to go on, as JSON types."""
         now = self._now
-        return {"step": now.step, "norm": _listed(now.norm), "ratio": _listed(now.ratio)}
+        numbers = {"norm": _listed(now.norm), "ratio": _listed(now.ratio)}
+        return {"step": now.step, "layers": list(now.layers), **numbers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
@@ -64,12 +69,13 @@ class DrivenUpdates:
             np.array([math.nan if x is None else x for x in state[name]], dtype=np.float64)
             for name in ("norm", "ratio")
         )
-        self._now = _Norms(state["step"], norm, ratio)
+        self._now = _Norms(state["step"], tuple(state["layers"]), norm, ratio)
 
 
 @dataclass(frozen=True, eq=False)
 class _Norms:
     step: int
+    layers: tuple[str, ...]
     norm: Vector
     ratio: Vector
 

@@ -65,7 +65,7 @@ class Fading:
             step=frame.step,
             epoch=frame.epoch,
             layers=tuple(frame.layers[i] for i in first_half),
-            value=fall,
+            value=min(fall, 300.0),  # infinity cannot be written as JSON
             limit=self._limit,
             unit="decades",
             message=f"the gradient of the first layers is 10^{fall:.1f} times smaller than it was "

@@ -62,7 +62,7 @@ class Forgetting:
         self._shut_decades = positive("shut_decades", shut_decades)
         self._progress = LossProgress()
         self._drops: dict[str, deque[float]] = {}
-        self._lengths: dict[str, int] = {}
+        self._rates: dict[str, deque[float]] = {}
         self._seen = 0
 
     def update(self, frame: Frame) -> Finding | None:
@@ -73,31 +73,34 @@ class Forgetting:
             decades = decades_over_time(profile)
             if not math.isnan(decades):
                 self._drops.setdefault(layer, deque(maxlen=_SAMPLES)).append(decades)
-                self._lengths[layer] = len(profile)
+                rates = self._rates.setdefault(layer, deque(maxlen=_SAMPLES))
+                # The early quarter lies three quarters of all steps before the late one.
+                rates.append(decades / (0.75 * len(profile)))
         if not self._progress.stalls(min(self._stall_blocks, _SHUT_STALL_BLOCKS)):
             return None
         stalls = self._progress.stalls(self._stall_blocks)
         plain = {
             n for n, role in zip(frame.layers, frame.roles, strict=False) if role == "recurrent"
         }
+        found: dict[str, float] = {}
         for layer, drops in self._drops.items():
             drop = float(np.median(drops))
-            # The early quarter lies three quarters of all steps before the late one.
-            is_shut = drop >= 0.75 * self._shut_decades * self._lengths[layer]
+            is_shut = float(np.median(self._rates[layer])) >= self._shut_decades
             is_known = len(drops) == _SAMPLES and (layer in plain or self._seen > self._warmup)
             is_certain = (is_known and stalls) or (is_shut and len(drops) >= _SAMPLES // 2)
             if is_certain and drop >= self._limit:
-                return self._finding(frame, layer, drop)
-        return None
+                found[layer] = drop
+        return self._finding(frame, found) if found else None
 
-    def _finding(self, frame: Frame, layer: str, drop: float) -> Finding:
+    def _finding(self, frame: Frame, found: dict[str, float]) -> Finding:
+        drop = max(found.values())
         return Finding(
             kind="vanishing",
             rule="over time",
             severity=Severity.ERROR,
             step=frame.step,
             epoch=frame.epoch,
-            layers=(layer,),
+            layers=tuple(found),
             value=drop,
             limit=self._limit,
             unit="decades",
@@ -114,14 +117,14 @@ class Forgetting:
             "seen": self._seen,
             "progress": self._progress.state_dict(),
             "drops": {layer: list(drops) for layer, drops in self._drops.items()},
-            "lengths": dict(self._lengths),
+            "rates": {layer: list(rates) for layer, rates in self._rates.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         self._seen = state["seen"]
         self._progress.load_state_dict(state["progress"])
-        self._drops = {
-            name: deque(drops, maxlen=_SAMPLES) for name, drops in state["drops"].items()
-        }
-        self._lengths = dict(state["lengths"])
+        self._drops, self._rates = (
+            {name: deque(numbers, maxlen=_SAMPLES) for name, numbers in state[part].items()}
+            for part in ("drops", "rates")
+        )

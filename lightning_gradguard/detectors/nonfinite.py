@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from lightning_gradguard.baseline import Baseline
 from lightning_gradguard.findings import Finding, Severity, layer_phrase
 from lightning_gradguard.frame import Frame
 
@@ -47,7 +48,7 @@ class NonFinite:
         self._max_refused = max_refused_steps
         self._refused = 0
         self.patience_steps_by_kind = {"nonfinite": 1}
-        self._first_norm: float | None = None
+        self._usual = Baseline()
         self._last_norm = 0.0
         self._last_step = -1
         self._recent: deque[bool] = deque(maxlen=_RECENT)
@@ -70,8 +71,7 @@ class NonFinite:
         return [self._overflow(frame, bad)]
 
     def _remember(self, frame: Frame) -> None:
-        if self._first_norm is None:
-            self._first_norm = frame.global_grad_norm
+        self._usual = self._usual.after(frame.global_grad_norm)
         self._last_norm, self._last_step = frame.global_grad_norm, frame.step
 
     @property
@@ -82,7 +82,8 @@ class NonFinite:
 
     def _nonfinite(self, frame: Frame, bad: tuple[str, ...]) -> Finding:
         rule, where, advice = self._origin(frame, bad)
-        if self._first_norm is not None and self._last_norm > 100.0 * self._first_norm:
+        has_exploded = self._usual.count > 0 and self._last_norm > 100.0 * self._usual.location
+        if rule in {"loss", "backward"} and has_exploded:
             advice = "the gradients had exploded before: clip by norm, or a lower learning rate."
         return Finding(
             kind="nonfinite",
@@ -115,6 +116,13 @@ class NonFinite:
                 where = f"the loss is {frame.loss}"
             advice = "look at the batch and at the forward pass: log, division, overflow."
             return "loss", where, advice
+        if frame.has_scaler and not frame.stepped:
+            where = f"the gradient scaler has refused {self._refused} steps in a row"
+            return (
+                "overflow",
+                where,
+                "look for what overflows in float16; bfloat16 needs no scaler.",
+            )
         where = f"the loss is finite, the gradient breaks first in {bad[-1]}"
         advice = f"look at the backward pass of {bad[-1]}: square roots and norms at zero."
         return "backward", where, advice
@@ -135,9 +143,9 @@ class NonFinite:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the first and the last finite step looked like."""
+        """Return everything needed to go on, as JSON types."""
         return {
-            "first_norm": self._first_norm,
+            "usual": self._usual.state_dict(),
             "last_norm": self._last_norm,
             "last_step": self._last_step,
             "refused": self._refused,
@@ -146,6 +154,7 @@ class NonFinite:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
-        self._first_norm, self._last_norm = state["first_norm"], state["last_norm"]
+        self._usual = self._usual.loaded(state["usual"])
+        self._last_norm = state["last_norm"]
         self._last_step, self._refused = state["last_step"], state["refused"]
         self._recent = deque(state["recent"], maxlen=_RECENT)

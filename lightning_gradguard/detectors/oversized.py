@@ -16,6 +16,9 @@ __all__ = ["Oversized"]
 _FIRST_STEPS: Final = 3
 """Optimizers that divide by what they have seen take steps of full size before they have."""
 
+_TINY: Final = 1e-2
+"""Weights that are so much smaller than those of other layers begin at next to nothing."""
+
 _LARGEST: Final = 1e300
 """Infinity cannot be written as JSON, and says no more."""
 
@@ -34,10 +37,12 @@ class Oversized:
 
     Args:
         max_update_ratio: Update over weights, per step, that no layer survives for long.
-        young_steps: Observed steps for which weights that started at zero are left alone.
+        young_steps: Observed steps for which weights that started at next to nothing are left
+            alone.
 
     State:
-        Which layers had a large update, which started at zero, and the last loss.
+        Steps seen, which layers had a large update, which started at next to nothing, and the last
+        loss.
     """
 
     def __init__(self, *, max_update_ratio: float = 1.0, young_steps: int = 20) -> None:
@@ -84,8 +89,11 @@ class Oversized:
         return frame.loss > 10.0 * abs(before)
 
     def _note_young_layers(self, frame: Frame) -> None:
-        """Keep in mind which weights were zero a little while ago: any step is large for them."""
-        zero = {frame.layers[index] for index in np.flatnonzero(frame.weight_param_norm == 0.0)}
+        """Keep in mind which weights began at next to nothing: any step is large for them."""
+        norms = frame.weight_param_norm
+        known = norms[np.isfinite(norms)]
+        tiny = _TINY * middle(known) if self._seen == 1 and known.size else 0.0
+        zero = {frame.layers[index] for index in np.flatnonzero(norms <= tiny)}
         older = {layer: left - 1 for layer, left in self._young.items() if left > 1}
         self._young = older | dict.fromkeys(zero, self._young_steps)
 

@@ -106,7 +106,7 @@ class LossProgress:
         """
         return self.steps >= steps and self.start - self.best <= tolerance * abs(self.start)
 
-    def has_gained(self, *, tolerance: float = 0.1) -> bool:
+    def has_gained(self, *, tolerance: float = 0.1, noises: float = 1.0) -> bool:
         """Whether the latest 60 steps are better than the first 20, by more than the noise.
 
         Unlike `never_moved`, it asks for a lasting gain: the best of many noisy levels lies below
@@ -114,11 +114,12 @@ class LossProgress:
 
         Args:
             tolerance: Smallest improvement that counts, relative to the start.
+            noises: The same, in units of the noise.
         """
         if not self._levels:
             return False
         first, latest = self._levels[0], median(self._levels[-3:])
-        return first - latest > max(tolerance * abs(first), self.noise)
+        return first - latest > max(tolerance * abs(first), noises * self.noise)
 
     def is_worse(self, *, excess: float = 0.2) -> bool:
         """Whether the loss is worse than it was, by more than its noise.

@@ -22,6 +22,9 @@ _ADVICE: Final = (
 )
 
 
+_MOST_DECADES: Final = 300.0
+"""Stands for a gradient of zero: infinity cannot be written as JSON."""
+
 _STALL_BLOCKS: Final = 2
 """The loss stalls when 40 steps are no better than the 40 before."""
 
@@ -31,8 +34,9 @@ class Shallow:
 
     Holds when, from the first weight layer on, gradient over weight is ``limit_decades`` smaller
     than near the loss, and either an update moves these layers by ``max_update_ratio`` at most, not
-    counting what weight decay does, or the loss stalls; or when it is ``mild_decades`` smaller
-    while the loss has not moved since the start.
+    counting what weight decay does, or the loss stalls; or when it is ``mild_decades`` smaller in
+    two layers or more while the loss has not moved since the start. Weights that are next to
+    nothing still, a hundredth of the largest layer's, are left out.
 
     Args:
         limit_decades: Drop from the layers near the loss that counts, in factors of ten.
@@ -41,7 +45,7 @@ class Shallow:
         warmup_steps: Observed steps before anything is judged.
 
     State:
-        The course of the loss, and the latest norms.
+        Steps seen, the course of the loss, and the latest norms.
     """
 
     def __init__(
@@ -88,7 +92,8 @@ class Shallow:
         limit = self._mild_limit if is_stuck else self._limit
         below = (drop >= limit) & is_still
         count = int(np.argmin(below))  # never all of them: half of those near the loss are above
-        if count == 0:
+        # A single layer may be small for a reason of its own, as a factor before one of zeros.
+        if count < (2 if is_stuck else 1):
             return None
         return Finding(
             kind="vanishing",
@@ -97,7 +102,7 @@ class Shallow:
             step=frame.step,
             epoch=frame.epoch,
             layers=profile.layers[:count],
-            value=float(drop[0]),
+            value=min(float(drop[0]), _MOST_DECADES),
             limit=limit,
             unit="decades",
             message=_message(profile, float(drop[0]), float(np.nan_to_num(moved[0]))),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -14,18 +14,28 @@ from lightning_gradguard.frame import Frame
 
 __all__ = ["Slow"]
 
+_OVERFLOWS: Final = 1e18
+"""The square of such a gradient is infinite in float32, and Adam then divides by it."""
+
+_TOO_LARGE: Final = "scale the loss down: the squares of its gradients overflow in the optimizer."
+
+_TOO_SLOW: Final = "a higher learning rate; check the schedule, and that the loss is connected."
+
 
 class Slow:
     """Judge whether updates are too small to matter.
 
     Holds when the loss has not moved since the start and no layer moves by more than
     ``min_update_ratio`` of its size per step. And, as a warning, when after 60 steps it has fallen
-    by less than a tenth and no layer moved by more than ``min_speed`` at any of the last 20.
+    by less than a tenth and no layer moved by more than ``sure_speed`` at any of the last 20; or by
+    no more than ``min_speed`` while the loss does fall, if slowly. Where it does not, what was
+    trained before may merely be trained on, as in fine-tuning.
 
     Args:
         min_update_ratio: Relative update per step below which weights stand still; half a
             million such steps would not change them by a tenth.
-        min_speed: The same for the warning.
+        min_speed: The same for the warning, while the loss falls by more than its noise.
+        sure_speed: The same, whatever the loss does; 10,000 such steps change weights by a tenth.
         tolerance: Smallest fall of the loss that counts as progress for those that stand still,
             relative to its level.
 
@@ -34,10 +44,16 @@ class Slow:
     """
 
     def __init__(
-        self, *, min_update_ratio: float = 2e-7, min_speed: float = 2e-4, tolerance: float = 0.01
+        self,
+        *,
+        min_update_ratio: float = 2e-7,
+        min_speed: float = 2e-4,
+        sure_speed: float = 1e-5,
+        tolerance: float = 0.01,
     ) -> None:
         self._min_update_ratio = positive("min_update_ratio", min_update_ratio)
         self._min_speed = positive("min_speed", min_speed)
+        self._sure_speed = min(positive("sure_speed", sure_speed), min_speed)
         self._tolerance = tolerance
         self._fastest: deque[float] = deque(maxlen=20)
 
@@ -51,6 +67,8 @@ class Slow:
             return self._still(frame, largest)
         fastest = max(self._fastest)
         if fastest >= self._min_speed or not progress.never_moved(steps=60, tolerance=0.1):
+            return None
+        if fastest >= self._sure_speed and not progress.has_gained(tolerance=0.01, noises=2.0):
             return None
         return self._crawling(frame, fastest, progress)
 
@@ -66,7 +84,7 @@ class Slow:
             unit="update ratio",
             message=f"no layer moves by more than {largest:.1e} of its size per step, and the "
             "loss has not moved",
-            advice="a higher learning rate; check the schedule, and that the loss is connected.",
+            advice=_TOO_LARGE if frame.global_grad_norm > _OVERFLOWS else _TOO_SLOW,
         )
 
     def _crawling(self, frame: Frame, fastest: float, progress: LossProgress) -> Finding:

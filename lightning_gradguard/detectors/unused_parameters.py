@@ -44,7 +44,8 @@ class UnusedParameters:
     def update(self, frame: Frame) -> Sequence[Finding]:
         """Return at most one notice."""
         if frame.layers != self._layers:
-            self._missing = set(frame.layers)
+            roles = zip(frame.layers, frame.roles or ("",) * len(frame.layers), strict=True)
+            self._missing = {layer for layer, role in roles if role != "foreign"}
             self._layers, self._seen = frame.layers, 0
         self._seen += 1
         if self._missing:

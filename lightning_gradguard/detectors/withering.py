@@ -31,12 +31,13 @@ class Withering:
     def __init__(self, *, times: float = 10.0) -> None:
         self._times = positive("times", times)
         self._first: Vector | None = None
+        self._layers: tuple[str, ...] = ()
 
     def update(self, frame: Frame, progress: LossProgress) -> Finding | None:
         """Return a finding while the rule holds."""
         norms = frame.weight_param_norm
-        if self._first is None or self._first.shape != norms.shape:
-            self._first = norms
+        if self._first is None or self._layers != frame.layers:
+            self._first, self._layers = norms, frame.layers
         self._first = np.where(self._first > 0.0, self._first, norms)
         known = (self._first > 0.0) & np.isfinite(norms)
         if not known.any() or not progress.never_moved(steps=40):
@@ -62,9 +63,9 @@ class Withering:
         """Return everything needed to go on, as JSON types."""
         first = self._first
         known = None if first is None else [x if np.isfinite(x) else None for x in first.tolist()]
-        return {"first": known}
+        return {"first": known, "layers": list(self._layers)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
-        first = state["first"]
+        first, self._layers = state["first"], tuple(state["layers"])
         self._first = None if first is None else np.array(first, dtype=np.float64)

@@ -45,9 +45,25 @@ _MEANING: Final = {
         "lower learning rate; then warm-up, and a look at the batch where it began."
     ),
     "not_learning": (
-        "The loss does not move although steps are taken, or the steps are too small to matter. "
-        "Look at the learning rate and its schedule, at the targets, and at whether gradients "
-        "reach the layers that matter."
+        "Training goes nowhere: the steps are too small to matter, gradients do not reach the "
+        "layers that matter, the optimizer holds other weights than the model uses, or something "
+        "takes the steps back. The rule says which."
+    ),
+    "spike": (
+        "One batch gave a gradient far beyond what is usual in this run. Once is nothing; again "
+        "and again it is a few odd samples, or a rate at the edge."
+    ),
+    "unused_parameters": (
+        "These parameters ask for gradients and never got any: no loss depends on them. They cost "
+        "memory, and a distributed run waits for them."
+    ),
+    "clip_dominated": (
+        "When nearly every step is clipped, the clip value takes the place of the learning rate, "
+        "and the gradient's size no longer says anything."
+    ),
+    "scheduler_drift": (
+        "The schedule was stepped although the optimizer was not, so the rate is further along "
+        "than the training."
     ),
     "amp_overflow": (
         "In float16 a gradient scaler tries large factors and takes them back when they overflow. "
@@ -113,7 +129,7 @@ def explain(
     """
     mine = {n: notes[n] for n in finding.layers if notes and notes.get(n)}
     lines = [headline(finding)]
-    if finding.rule and not math.isnan(finding.value):
+    if finding.rule and math.isfinite(finding.limit) and finding.limit != 0.0:
         unit = f" {finding.unit}" if finding.unit else ""
         against = f"{finding.value:.3g} against a limit of {finding.limit:.3g}{unit}"
         lines.append(f"Rule: {finding.rule}; {against}.")
@@ -141,7 +157,10 @@ def explain_layer(layer: str, evidence: Evidence, notes: tuple[str, ...] | None)
         ValueError: There is no such layer.
     """
     if notes is None:
-        msg = f"`explain` needs a finding or the name of a layer, got {layer!r}, which is neither."
+        msg = (
+            f"`explain` needs a finding or the name of a layer, got {layer!r}, which is neither. "
+            "Layers are known once training has begun."
+        )
         raise ValueError(msg)
     lines = [f"{layer}: {note}." for note in notes] or [f"{layer}: judged like any weight layer."]
     lines += _history(evidence)
