@@ -10,6 +10,7 @@ from lightning_gradguard.detectors import (
     Diverging,
     Exploding,
     Fading,
+    Flat,
     Forgetting,
     Growth,
     Inward,
@@ -18,6 +19,7 @@ from lightning_gradguard.detectors import (
     Oversized,
     SchedulerDrift,
     Shallow,
+    Slow,
     Spike,
     UnusedParameters,
     Vanishing,
@@ -51,7 +53,7 @@ def diverging():
 
 
 def not_learning():
-    return NotLearning(min_update_ratio=1e-7, min_speed=1e-4, stall_steps=80)
+    return NotLearning(slow=Slow(min_update_ratio=1e-7, min_speed=1e-4), flat=Flat(stall_steps=80))
 
 
 def spike():

@@ -40,6 +40,7 @@ def make_frame(
     """
     norms = np.array(gradients, dtype=np.float64)
     sizes = np.broadcast_to(np.asarray(weights, dtype=np.float64), norms.shape)
+    sizes = sizes * (1.0 + 1e-9 * step)  # weights that are updated are never the same again
     updates = np.broadcast_to(np.asarray(update_ratio, dtype=np.float64), norms.shape) * sizes
     count = np.zeros_like(norms)
     count[list(bad)] = 3.0

@@ -68,8 +68,8 @@ class Fading:
             value=min(fall, 300.0),  # infinity cannot be written as JSON
             limit=self._limit,
             unit="decades",
-            message=f"the gradient of the first layers is 10^{fall:.1f} times smaller than it was "
-            "in this run, and the loss got worse",
+            message=f"the gradient of the first layers is {_size(fall)} in this run, and the loss "
+            "got worse",
             advice="look at what changed: too much weight decay shrinks the weights, and a step "
             "that was too large kills or saturates the units (a lower learning rate, "
             "normalisation).",
@@ -86,3 +86,9 @@ class Fading:
         """Go on from `state_dict`."""
         self._usual = self._usual.loaded(state["usual"])
         self._progress.load_state_dict(state["progress"])
+
+
+def _size(fall: float) -> str:
+    if math.isinf(fall):
+        return "zero, as it never was"
+    return f"10^{fall:.1f} times smaller than it was"

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from lightning_gradguard import schema
 from lightning_gradguard.detectors import (
     ClipDominated,
+    CutOff,
     Dead,
     Diverging,
     Fading,
+    Flat,
     Forgetting,
     Growth,
     Inward,
@@ -21,8 +23,10 @@ from lightning_gradguard.detectors import (
     Oversized,
     SchedulerDrift,
     Shallow,
+    Slow,
     Spike,
     UnusedParameters,
+    Withering,
     default_detectors,
 )
 from lightning_gradguard.findings import Severity
@@ -110,6 +114,22 @@ def test_value_of_a_finding_is_beyond_its_limit(make, frames) -> None:
             assert finding.value >= finding.limit
 
 
+def with_slow(**options):
+    return NotLearning(slow=Slow(**options))
+
+
+def with_withering(**options):
+    return NotLearning(withering=Withering(**options))
+
+
+def with_cut_off(**options):
+    return NotLearning(cut_off=CutOff(**options))
+
+
+def with_flat(**options):
+    return NotLearning(flat=Flat(**options))
+
+
 @pytest.mark.parametrize(
     ("make", "few", "many"),
     [
@@ -126,9 +146,12 @@ def test_value_of_a_finding_is_beyond_its_limit(make, frames) -> None:
         (Dead, {"limit_share": 1.0, "mild_share": 1.0}, {"limit_share": 0.7}),
         (Diverging, {"excess": 10.0}, {"excess": 0.1}),
         (Diverging, {"min_update_ratio": 0.4}, {"min_update_ratio": 0.001}),
-        (NotLearning, {"min_update_ratio": 1e-10}, {"min_update_ratio": 1e-7}),
-        (NotLearning, {"min_speed": 1e-8}, {"min_speed": 1e-4}),
-        (NotLearning, {"stall_steps": 120}, {"stall_steps": 60}),
+        (with_slow, {"min_update_ratio": 1e-10}, {"min_update_ratio": 1e-7}),
+        (with_slow, {"min_speed": 1e-8}, {"min_speed": 1e-4}),
+        (with_slow, {"sure_speed": 1e-8}, {"sure_speed": 1e-4}),
+        (with_withering, {"times": 1e3}, {"times": 2.0}),
+        (with_cut_off, {"limit_share": 0.9}, {"limit_share": 0.3}),
+        (with_flat, {"stall_steps": 120}, {"stall_steps": 60}),
         (Spike, {"z_threshold": 20.0}, {"z_threshold": 2.0}),
         (Spike, {"times": 1e3}, {"times": 2.0}),
         (ClipDominated, {"limit_share": 0.9}, {"limit_share": 0.2}),

@@ -82,6 +82,27 @@ def test_a_loss_below_zero_that_doubles_and_doubles_again_has_no_bound() -> None
     assert "sign of the loss" in first.advice
 
 
+def test_a_loss_that_falls_as_fast_as_ever_far_beyond_its_start_has_no_bound() -> None:
+    """As a clamped likelihood of the wrong sign does, whose gradients stay as they are."""
+    frames = stream(800, lambda s: unbounded(s, gradients=EVEN, loss=-1.0 - 0.5 * s))
+    assert rules(frames) == {"without bound"}
+
+
+def test_a_likelihood_that_falls_far_but_ever_more_slowly_has_a_bound() -> None:
+    frames = stream(600, lambda s: unbounded(s, gradients=EVEN, loss=0.1 - 10.0 * np.log1p(s)))
+    assert rules(frames) == set()
+
+
+def test_weights_that_thaw_are_no_growth() -> None:
+    """A loss that rises with a harder task, while more and more layers are let go."""
+
+    def frame_at(step):
+        thawed = np.where(np.arange(len(EVEN)) < step // 40 + 1, 1.0, np.nan)
+        return climbing(step, gradients=thawed, weights=thawed, update_ratio=1e-3)
+
+    assert rules(stream(150, frame_at)) == set()
+
+
 def test_a_loss_that_has_settled_far_below_zero_has_a_bound() -> None:
     frames = stream(200, lambda s: unbounded(min(s, 80), step=s))
     assert max(f.step for f in said_by(diverging(), frames)) < 110
@@ -90,7 +111,7 @@ def test_a_loss_that_has_settled_far_below_zero_has_a_bound() -> None:
 @pytest.mark.parametrize(
     "frame_at",
     [
-        lambda s: unbounded(s, gradients=EVEN),
+        lambda s: unbounded(s, gradients=EVEN, loss=-1.0 - 0.1 * s),
         lambda s: unbounded(s, loss=-10.0 + 5.0 * 0.95**s),
         lambda s: unbounded(s, loss=5.0 - 0.5 * min(s, 20)),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -77,9 +78,18 @@ def test_layers_are_told_apart() -> None:
 
 def test_without_the_step_before_the_update_is_whole() -> None:
     frames = simulated(1e-2, 0.0)
-    for seen in ([frames[3]], [frames[3], frames[5]], [*frames[:4], make_frame(4, np.ones(5))]):
+    for seen in ([frames[3]], [*frames[:4], make_frame(4, np.ones(5))]):
         np.testing.assert_array_equal(last_ratio(seen), seen[-1].weight_update_ratio)
     assert DrivenUpdates().ratio().size == 0
+
+
+@pytest.mark.parametrize("every", [2, 3, 7])
+@pytest.mark.parametrize(("decay", "learning"), [(1e-2, 0.0), (1e-2, 5e-3), (0.0, 1e-2)])
+def test_where_steps_are_left_out_the_shrinking_is_spread_over_them(every, decay, learning) -> None:
+    frames = simulated(decay, learning, steps=50)[::every]
+    thinned = [dataclasses.replace(frame) for frame in frames]
+    all_seen = last_ratio(simulated(decay, learning, steps=50))
+    np.testing.assert_allclose(last_ratio(thinned), all_seen, rtol=0.05, atol=1e-3 * decay)
 
 
 def test_what_was_not_measured_stays_unknown() -> None:

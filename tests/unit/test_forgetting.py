@@ -47,14 +47,31 @@ def test_what_only_looks_like_it_is_left_alone(frame_at) -> None:
 
 
 def test_nothing_is_said_during_warm_up() -> None:
-    assert held(forgetting(warmup_steps=300), stream(300, forgetful)) == []
+    long = np.logspace(-8.0, 0.0, 100)  # 0.08 decades per time step: gates that are half open
+    frames = stream(300, lambda s: forgetful(s, profile=long))
+    assert held(forgetting(warmup_steps=300), frames) == []
+
+
+def test_gates_that_are_shut_need_no_warm_up() -> None:
+    """Half open, they lose 0.3 decades per time step; here it is one."""
+    found = held(forgetting(warmup_steps=10**6), stream(300, forgetful))
+    assert found
+    assert found[0].layers == ("rnn",)
+
+
+def test_one_short_sequence_does_not_make_gates_look_shut() -> None:
+    def frame_at(step):
+        length = 20 if step % 19 == 18 else 300
+        return forgetful(step, profile=np.logspace(-9.0, 0.0, length))
+
+    assert held(forgetting(warmup_steps=10**6), stream(300, frame_at)) == []
 
 
 @pytest.mark.parametrize(("role", "found"), [("recurrent", True), ("gated", False)])
 def test_layers_without_gates_need_no_warm_up(role, found) -> None:
     """An untrained LSTM or GRU looks vanished over time, and learns all the same."""
     roles = ("weights", role, "weights", "weights")
-    profile = np.logspace(-8.0, 0.0, 16)
+    profile = np.logspace(-8.0, 0.0, 100)
 
     def frame_at(step):
         return make_frame(step, roles=roles, time_profiles={"l1": profile})

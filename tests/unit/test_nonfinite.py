@@ -86,8 +86,27 @@ def test_a_layer_that_was_not_measured_is_not_called_broken() -> None:
 
 
 def test_after_an_explosion_the_advice_is_about_that() -> None:
-    frames = [make_frame(0, EVEN), make_frame(1, 1e4 * EVEN), make_frame(2, EVEN, bad=[0])]
-    assert "exploded" in said_by(NonFinite(), frames)[0].advice
+    norms = [1.0, 1.0, 1.0, 1e4]
+    frames = [make_frame(step, norm * EVEN) for step, norm in enumerate(norms)]
+    (finding,) = said_by(NonFinite(), [*frames, make_frame(4, EVEN, bad=[0])])
+    assert "exploded" in finding.advice
+    (finding,) = said_by(
+        NonFinite(), [*frames, make_frame(4, EVEN, bad=[0], batch_is_finite=False)]
+    )
+    assert "look at the data" in finding.advice  # a cause goes before a symptom
+
+
+def test_a_loss_that_is_faded_in_is_no_explosion() -> None:
+    frames = [make_frame(step, step / 60 * EVEN) for step in range(60)]
+    (finding,) = said_by(NonFinite(), [*frames, make_frame(60, EVEN, bad=[0])])
+    assert "exploded" not in finding.advice
+
+
+def test_a_scaler_that_refuses_for_ever_is_named() -> None:
+    frames = stream(40, lambda s: make_frame(s, EVEN, bad=[0], stepped=False))
+    found = [f for f in said_by(NonFinite(), frames) if f.kind == "nonfinite"]
+    assert found[0].rule == "overflow"
+    assert "refused 31 steps in a row" in found[0].message
 
 
 def test_a_step_that_the_scaler_refused_is_a_notice_with_its_rate() -> None:
