@@ -147,7 +147,8 @@ def _each(outcomes: Sequence[Outcome], text: Callable[[Outcome], str]) -> str:
 def _layers(outcome: Outcome) -> str:
     if outcome.finding is None:
         return ""
-    return layer_phrase(outcome.finding.layers).replace("network.", "")
+    names = [layer.removeprefix("network.") for layer in outcome.finding.layers]
+    return layer_phrase(names)
 
 
 if __name__ == "__main__":
