@@ -140,5 +140,7 @@ def _note(squares: dict[tuple[int, int], Tensor], place: tuple[int, int], grad: 
 def _joined(squares: Mapping[tuple[int, int], Tensor], count: int) -> Tensor:
     """Return one sum per time step, over the parts of the state."""
     missing = next(iter(squares.values())).new_full((), torch.nan)
-    parts = [[square for place, square in squares.items() if place[0] == t] for t in range(count)]
+    parts: list[list[Tensor]] = [[] for _ in range(count)]
+    for (step, _), square in squares.items():
+        parts[step].append(square)
     return torch.stack([torch.stack(part).sum() if part else missing for part in parts])

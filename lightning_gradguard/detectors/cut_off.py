@@ -101,7 +101,8 @@ class CutOff:
         if not is_many or not progress.stalls(2):
             return None
         first = places[:count]
-        if _have_twins(frame.layers, tuple(first.tolist())):
+        twins = _twins(frame.layers, tuple(first.tolist()))
+        if any(self._reached[list(twin)].any() for twin in twins):
             return None
         return self._finding(frame, first, len(places), self._first_share)
 
@@ -141,9 +142,7 @@ class CutOff:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything needed to go on, as JSON types."""
-        return {
-            "reached": dict(zip(self._layers, self._reached.tolist(), strict=True)),
-        }
+        return {"reached": dict(zip(self._layers, self._reached.tolist(), strict=True))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
@@ -152,15 +151,15 @@ class CutOff:
 
 
 @lru_cache(maxsize=8)
-def _have_twins(layers: tuple[str, ...], places: tuple[int, ...]) -> bool:
-    """Whether all these layers occur a second time, under a name that differs in one part."""
-    paths = {tuple(name.split(".")) for name in layers}
-    mine = {tuple(layers[place].split(".")) for place in places}
+def _twins(layers: tuple[str, ...], places: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Return where all these layers occur again, under names that differ in one part."""
+    where = {tuple(name.split(".")): place for place, name in enumerate(layers)}
+    mine = [tuple(layers[place].split(".")) for place in places]
+    found = []
     for depth in range(min(map(len, mine))):
-        others = {path[depth] for path in paths - mine if len(path) > depth}
-        for other in others:
+        for other in {path[depth] for path in where.keys() - set(mine) if len(path) > depth}:
             twins = {(*path[:depth], other, *path[depth + 1 :]) for path in mine}
             # As many as before: the names of `0` and `1` in a row differ in one part, too.
-            if len(twins) == len(mine) and twins <= paths - mine:
-                return True
-    return False
+            if len(twins) == len(mine) and twins <= where.keys() - set(mine):
+                found.append(tuple(where[path] for path in twins))
+    return found

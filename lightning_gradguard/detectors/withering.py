@@ -38,7 +38,6 @@ class Withering:
         norms = frame.weight_param_norm
         if self._first is None or self._layers != frame.layers:
             self._first, self._layers = norms, frame.layers
-        self._first = np.where(self._first > 0.0, self._first, norms)
         known = (self._first > 0.0) & np.isfinite(norms)
         if not known.any() or not progress.never_moved(steps=40):
             return None

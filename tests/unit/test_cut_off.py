@@ -56,6 +56,13 @@ def test_what_is_no_matter_is_left_alone(gradients, changes) -> None:
     assert rules(frames) == set()
 
 
+def test_a_twin_that_does_not_learn_either_is_no_excuse() -> None:
+    layers = ("aim.0", "aim.2", "net.0", "net.2", "out", "head")
+    gradients = reached("----xx")
+    frames = stream(120, lambda s: cut(s, gradients, layers=layers, loss=learns_a_little(s)))
+    assert rules(frames, limit_share=0.9) == {"cut off"}
+
+
 def test_while_the_loss_falls_first_layers_may_be_what_others_have_trained() -> None:
     assert rules(stream(120, lambda s: cut(s, FIRST_THIRD, loss=0.98**s))) == set()
 
@@ -78,6 +85,16 @@ def test_layers_that_thaw_have_not_been_reached_before_and_keep_what_others_had(
         return cut(step, got, layers=names, loss=learns_a_little(step))
 
     assert rules(stream(200, frame_at)) == set()
+
+
+def test_a_model_whose_matrices_rest_on_purpose_is_left_alone_once_it_gained() -> None:
+    """Only its norm layers are tuned, the loss falls, and then there is nothing left to gain."""
+    roles = ("weights",) * 4 + ("norm",) * 2
+    frames = stream(
+        150,
+        lambda s: cut(s, reached("----xx"), roles=roles, bias_only=[4, 5], loss=learns_a_little(s)),
+    )
+    assert "cut off" not in rules(frames)
 
 
 VECTORS = {"bias_only": range(4), "gradients": np.ones(4), "roles": ("norm",) * 4}

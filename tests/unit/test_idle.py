@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import numpy as np
@@ -32,6 +33,21 @@ def changing(step):
 def test_experts_that_come_and_go_are_not_dead_however_long_they_wait() -> None:
     """Of four experts at a time, most of the forty wait for more than four samples."""
     assert said_by(Dead(patience_samples=2), stream(60, changing)) == []
+
+
+def test_an_expert_whose_units_rest_beside_its_bias_makes_no_other_one_dead() -> None:
+    """What comes next in order is then silent in its weights alone, as behind dead units."""
+
+    def frame_at(step):
+        frame = changing(step)
+        resting = {
+            name: np.ones(8, dtype=bool)
+            for name, gradient in zip(LAYERS, frame.grad_norm, strict=True)
+            if gradient > 0.0 and name.endswith("up") and step % 2
+        }
+        return dataclasses.replace(frame, silent_units={**frame.silent_units, **resting})
+
+    assert said_by(Dead(patience_samples=4), stream(80, frame_at)) == []
 
 
 def test_a_layer_that_never_wakes_up_is_dead_though_others_are_alike() -> None:

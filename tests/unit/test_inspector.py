@@ -231,3 +231,54 @@ def test_a_detector_without_a_way_to_load_starts_afresh() -> None:
     first.update(make_frame(0))
     second.load_state_dict(first.state_dict())
     assert second.state_dict() == first.state_dict()
+
+
+class Forgetful:
+    """A detector that says nothing, not even nothing."""
+
+    def update(self, frame):
+        return None
+
+
+class Generator:
+    """A detector whose answer fails only when somebody reads it."""
+
+    def update(self, frame):
+        yield from ()
+        msg = "mine"
+        raise ValueError(msg)
+
+
+def test_a_forgotten_return_is_no_finding() -> None:
+    inspector = Inspector([Forgetful(), Alarm()], on_error="warn")
+    judge(inspector, [1.0] * 5)
+    assert inspector.muted == []
+
+
+def test_an_answer_that_fails_when_read_is_that_detectors_affair() -> None:
+    inspector = Inspector([Generator(), Alarm()], on_error="warn")
+    with pytest.warns(UserWarning, match="Generator was switched off"):
+        judge(inspector, [1.0] * 5)
+    assert inspector.muted == ["Generator was switched off at step 0: ValueError: mine"]
+
+
+class Moved:
+    """A detector whose state had another form in an earlier version."""
+
+    def update(self, frame):
+        return ()
+
+    def load_state_dict(self, state):
+        return state["seen"]
+
+
+def test_a_state_that_cannot_be_read_costs_no_other_detector_its_own() -> None:
+    before = Inspector([Alarm()])
+    judge(before, [1.0] * 5)
+    state = before.state_dict()
+    state["detectors"]["0"].append({"type": "Moved", "state": {}})
+    after = Inspector([Moved(), Alarm()])
+    with pytest.warns(UserWarning, match="Moved starts afresh: KeyError"):
+        after.load_state_dict(state)
+    assert after.findings == before.findings
+    assert after.state_dict()["detectors"]["0"][1] == before.state_dict()["detectors"]["0"][0]

@@ -123,3 +123,17 @@ def test_weights_that_were_zero_long_ago_are_judged_again() -> None:
 def test_an_update_that_was_not_seen_is_none() -> None:
     frames = stream(20, lambda s: make_frame(s, EVEN, update_ratio=math.nan))
     assert held(oversized(), frames) == []
+
+
+def test_weights_that_begin_next_to_nothing_are_as_young_as_those_at_zero() -> None:
+    """As an output layer that is drawn from a deviation of a millionth, under Adam."""
+    tiny = [1.0, 1.0, 1.0, 1e-6]
+    frames = stream(
+        10,
+        lambda s: make_frame(
+            s,
+            weights=np.maximum(tiny, [0.0, 0.0, 0.0, 1e-3 * s]),
+            update_ratio=[1e-3, 1e-3, 1e-3, 1e3 / (s + 1)],
+        ),
+    )
+    assert held(oversized(), frames) == []
