@@ -121,10 +121,10 @@ def explain(
 
     Example:
         >>> from lightning_gradguard.findings import Severity
-        >>> spike = Finding(kind="spike", severity=Severity.INFO, step=7, message="a large step",
-        ...                 advice="look at the batch")
-        >>> print(explain(spike))
-        step 7  INFO spike  whole model: a large step.
+        >>> mine = Finding(kind="my_kind", severity=Severity.INFO, step=7, message="a large step",
+        ...                advice="look at the batch")
+        >>> print(explain(mine))
+        step 7  INFO my_kind  whole model: a large step.
         Here: look at the batch
     """
     mine = {n: notes[n] for n in finding.layers if notes and notes.get(n)}
