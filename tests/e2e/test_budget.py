@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import pytest
 import pytorch_lightning as pl
@@ -39,9 +40,17 @@ def test_a_tiny_budget_stretches_the_interval_says_so_once_and_reports_it(caplog
     assert "25 steps observed, one in 1000, 80 made" in str(summary)
 
 
+class Slow(Classifier):
+    """Steps that take so long that watching costs little, however busy the machine."""
+
+    def training_step(self, batch):
+        time.sleep(0.03)
+        return super().training_step(batch)
+
+
 def test_an_ample_budget_looks_at_every_step_and_says_nothing(caplog):
     with caplog.at_level(logging.WARNING, logger="lightning_gradguard"):
-        summary = fit(sgd(), GradientMonitor(sinks=[], max_overhead=AMPLE, on_error="raise"))
+        summary = fit(sgd(Slow), GradientMonitor(sinks=[], max_overhead=AMPLE, on_error="raise"))
     assert summary.interval == 1
     assert summary.observed_steps == 80
     assert not [record for record in caplog.records if "gradguard" in record.name]
