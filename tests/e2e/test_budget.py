@@ -43,9 +43,9 @@ def test_a_tiny_budget_stretches_the_interval_says_so_once_and_reports_it(caplog
 class Slow(Classifier):
     """Steps that take so long that watching costs little, however busy the machine."""
 
-    def training_step(self, batch):
+    def training_step(self, batch, batch_idx):
         time.sleep(0.03)
-        return super().training_step(batch)
+        return super().training_step(batch, batch_idx)
 
 
 def test_an_ample_budget_looks_at_every_step_and_says_nothing(caplog):
