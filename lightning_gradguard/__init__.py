@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from lightning_gradguard import detectors as detectors
+    from lightning_gradguard import remedies as remedies
     from lightning_gradguard import sinks as sinks
+    from lightning_gradguard.audit import Action as Action
+    from lightning_gradguard.callbacks import GradientGuard as GradientGuard
     from lightning_gradguard.callbacks import GradientMonitor as GradientMonitor
     from lightning_gradguard.detectors import Detector as Detector
     from lightning_gradguard.findings import Finding as Finding
@@ -19,32 +22,40 @@ if TYPE_CHECKING:
     from lightning_gradguard.frame import Frame as Frame
     from lightning_gradguard.inspector import Inspector as Inspector
     from lightning_gradguard.probe import Probe as Probe
+    from lightning_gradguard.remedies import Remedy as Remedy
     from lightning_gradguard.sinks import Sink as Sink
 
 __version__ = "0.1.0"
 
 _HOMES: Final = {
+    "Action": "lightning_gradguard.audit",
     "Detector": "lightning_gradguard.detectors",
     "Finding": "lightning_gradguard.findings",
     "Frame": "lightning_gradguard.frame",
-    "GradientMonitor": "lightning_gradguard.callbacks",
+    "GradientGuard": "lightning_gradguard.callbacks.guard",
+    "GradientMonitor": "lightning_gradguard.callbacks.monitor",
     "Inspector": "lightning_gradguard.inspector",
     "Probe": "lightning_gradguard.probe",
+    "Remedy": "lightning_gradguard.remedies",
     "Severity": "lightning_gradguard.findings",
     "Sink": "lightning_gradguard.sinks",
 }
-_NAMESPACES: Final = ("detectors", "sinks")
+_NAMESPACES: Final = ("detectors", "remedies", "sinks")
 
 __all__ = [
+    "Action",
     "Detector",
     "Finding",
     "Frame",
+    "GradientGuard",
     "GradientMonitor",
     "Inspector",
     "Probe",
+    "Remedy",
     "Severity",
     "Sink",
     "detectors",
+    "remedies",
     "sinks",
 ]
 

@@ -150,7 +150,8 @@ def assemble(
         sums: ``squares``, ``total``, ``abs_max``, ``zeros``, ``nonfinite``, ``param_squares``,
             each ``(tensors,)``; and, where measured, ``update_squares``, ``squares_at_update``,
             ``clipped``, ``histogram`` ``(tensors, bins)``, ``loss`` ``()``,
-            ``first_batch_squares`` ``()``, ``batch`` ``()`` and, per layer, ``time/<layer>``
+            ``first_batch_squares`` ``()``, ``batch`` ``()``, ``lr_factor`` ``()``,
+            ``guard_clip_coefficient`` ``()`` and, per layer, ``time/<layer>``
             ``(time,)`` and ``units/<layer>`` ``(units,)``.
         context: Where in training the step was.
         stepped: Whether the optimizer really stepped.
@@ -183,6 +184,7 @@ def assemble(
     if histogram is not None:
         histogram = histogram.copy()
         histogram[:, 0] += layout.size - layout.stored
+    guard = sums.get("guard_clip_coefficient")
     first, loss, batch = (sums.get(name) for name in ("first_batch_squares", "loss", "batch"))
     return Frame(
         step=context.step,
@@ -213,6 +215,8 @@ def assemble(
         global_grad_norm_at_update=None if at_update is None else float(np.sqrt(at_update.sum())),
         first_batch_grad_norm=None if first is None else float(np.sqrt(first)),
         clipped_fraction=_share_of_all(clipped, layout.stored),
+        lr_factor=float(sums.get("lr_factor", 1.0)),
+        guard_clip_coefficient=None if guard is None else float(guard),
         stepped=stepped,
         log2_histogram=None if histogram is None else layout.add_up(histogram.T).T,
         roles=layout.roles,

@@ -6,7 +6,12 @@ In: nothing. Out: exception types. Argument mistakes raise plain ``ValueError`` 
 
 from __future__ import annotations
 
-__all__ = ["GradGuardError", "NoGradientError", "ShardedGradientError"]
+__all__ = [
+    "GradGuardError",
+    "NoGradientError",
+    "ShardedGradientError",
+    "TrainingStoppedError",
+]
 
 
 class GradGuardError(RuntimeError):
@@ -19,3 +24,7 @@ class NoGradientError(GradGuardError):
 
 class ShardedGradientError(GradGuardError):
     """Gradients are split over ranks, so that local numbers would be wrong."""
+
+
+class TrainingStoppedError(GradGuardError):
+    """A guard ended the training, since it was told to or could not help any longer."""

@@ -1,7 +1,7 @@
 """What sinks are told.
 
-In: frames, findings and what the inspector knows. Out: three records. A sink looks at the type
-and takes what it needs; none of them can answer back.
+In: frames, findings, actions and what the inspector knows. Out: four records. A sink looks at the
+type and takes what it needs; none of them can answer back.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from lightning_gradguard.audit import Action
 from lightning_gradguard.findings import Finding, Severity
 from lightning_gradguard.frame import Frame
 from lightning_gradguard.report.summary import Summary
 
-__all__ = ["Event", "Observation", "Summary"]
+__all__ = ["Action", "Event", "Observation", "Summary"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,5 +38,5 @@ class Observation:
     overhead_ms: float = float("nan")
 
 
-Event: TypeAlias = Observation | Finding | Summary
+Event: TypeAlias = Observation | Finding | Action | Summary
 """Everything a sink may be given."""

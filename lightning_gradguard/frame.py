@@ -71,7 +71,10 @@ class Frame:
         first_batch_grad_norm: The same after the first of several accumulated batches, as if it
             were the only one; None where losses are divided by one batch only.
         clipped_fraction: Share of entries that clipping changed, in ``[0, 1]``; sampled.
-        lr_factor: What the learning rates were multiplied by for this step.
+        guard_clip_coefficient: What the guard's own clipping multiplied the global norm by, before
+            the trainer's; None where no guard clips.
+        lr_factor: What a guard multiplied the learning rates by for this step, the smallest of
+            all groups.
         stepped: Whether the optimizer really stepped; a gradient scaler may have refused.
         log2_histogram: Sampled entries by magnitude, shape ``(layers, HISTOGRAM_BINS)``, scaled
             up to the size of the layer; None on steps for which it was not asked.
@@ -111,6 +114,7 @@ class Frame:
     window_correction: float = 1.0
     world_size: int = 1
     has_scaler: bool = False
+    guard_clip_coefficient: float | None = None
     lr_factor: float = 1.0
     stepped: bool = True
     log2_histogram: Vector | None = None

@@ -165,19 +165,34 @@ class Inspector:
             finding = replace(finding, layers=layers)
         return finding
 
+    def learned(self) -> dict[str, Any]:
+        """Return what the detectors have learned, as JSON types."""
+        return {
+            str(index): [
+                {"type": type(detector).__name__, "state": _state(detector)}
+                for detector in detectors
+            ]
+            for index, detectors in self._copies.items()
+        }
+
+    def forget_since(self, learned: Mapping[str, Any]) -> None:
+        """Let the detectors know no more than they did then; what was found stays found.
+
+        Args:
+            learned: As `learned` returned it.
+        """
+        self._copies = {}
+        for index, saved in learned.items():
+            left = list(saved)
+            self._copies[int(index)] = [self._loaded(d, left) for d in self._originals]
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything needed to go on, as JSON types."""
         return {
             "episodes": self._episodes.state_dict(),
             "findings": [finding.to_dict() for finding in self._findings],
             "evidence": {str(i): recall.state_dict() for i, recall in self._recall.items()},
-            "detectors": {
-                str(index): [
-                    {"type": type(detector).__name__, "state": _state(detector)}
-                    for detector in detectors
-                ]
-                for index, detectors in self._copies.items()
-            },
+            "detectors": self.learned(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -188,10 +203,7 @@ class Inspector:
         for index, kept in state["evidence"].items():
             self._recall[int(index)] = Recall()
             self._recall[int(index)].load_state_dict(kept)
-        self._copies = {}
-        for index, saved in state["detectors"].items():
-            left = list(saved)
-            self._copies[int(index)] = [self._loaded(d, left) for d in self._originals]
+        self.forget_since(state["detectors"])
 
     def _loaded(self, original: Detector, left: list[dict[str, Any]]) -> Detector:
         """Return a copy with its saved state; what it cannot read, it does without."""

@@ -13,7 +13,9 @@ __all__ = [
     "check_callable",
     "check_choice",
     "check_count",
+    "check_fraction",
     "check_parts",
+    "check_positive",
     "check_share",
 ]
 
@@ -49,6 +51,28 @@ def check_share(argument: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value <= 1.0:
         msg = f"`{argument}` must be a share above 0 and up to 1, such as 0.02, got {value!r}."
         raise ValueError(msg)
+
+
+def check_positive(**numbers: object) -> None:
+    """Raise ``ValueError`` unless all of some arguments are numbers above zero.
+
+    Example:
+        >>> check_positive(max_norm=-1.0)
+        Traceback (most recent call last):
+        ValueError: `max_norm` must be a number above 0, got -1.0.
+    """
+    for argument, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not number > 0.0:
+            msg = f"`{argument}` must be a number above 0, got {number!r}."
+            raise ValueError(msg)
+
+
+def check_fraction(**numbers: object) -> None:
+    """Raise ``ValueError`` unless all of some arguments are between 0 and 1, both excluded."""
+    for argument, number in numbers.items():
+        if not isinstance(number, (int, float)) or not 0.0 < number < 1.0:
+            msg = f"`{argument}` must be between 0 and 1, got {number!r}."
+            raise ValueError(msg)
 
 
 def check_callable(argument: str, value: object) -> None:

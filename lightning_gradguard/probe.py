@@ -7,7 +7,7 @@ for the device while a step is going on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,6 +57,7 @@ class _Arriving:
     def arrive(self) -> Frame:
         sums = self.transfer.arrive()
         refused = self.may_be_refused and bool(sums["nonfinite"].sum() > 0)
+        refused = refused or bool(sums.get("skipped", 0.0) > 0)
         frame = assemble(self.layout, sums, self.context, stepped=self.stepped and not refused)
         coefficient = frame.clip_coefficient
         is_clipped = coefficient is not None and coefficient < 1.0 - 1e-6
@@ -297,14 +298,38 @@ class Probe:
         values, plan, _ = columns.read(gradients)
         return columns.backend.finite_sum(plan, values)
 
-    def after_update(self, optimizer_index: int) -> None:
-        """Measure what the optimizer's step did, and send everything to the host."""
+    def after_update(
+        self, optimizer_index: int, guarded: Mapping[str, Tensor | float] | None = None
+    ) -> None:
+        """Measure what the optimizer's step did, and send everything to the host.
+
+        Args:
+            optimizer_index: Position of the optimizer.
+            guarded: What a guard did to the step, where one did anything: ``skipped``,
+                ``lr_factor`` and ``guard_clip_coefficient``, each a number.
+        """
         step = self._open.get(optimizer_index)
         if step is None:
             return
         with torch.no_grad():
             update = measure_update(step.snapshot)
+            for name, number in (guarded or {}).items():
+                known = isinstance(number, Tensor)
+                update[name] = number if known else np.asarray(number, dtype=np.float64)
             self._close(optimizer_index, update, stepped=True)
+
+    def squares(self, optimizer_index: int) -> tuple[Sequence[nn.Parameter], Tensor] | None:
+        """Return what was measured of the step that goes on, or None.
+
+        Returns:
+            Parameters that have a gradient, and the sum of squares of each one's gradient,
+            ``(parameters,)``, without any gradient scale.
+        """
+        step = self._open.get(optimizer_index)
+        if step is None:
+            return None
+        columns = step.snapshot.columns
+        return columns.parameters, torch.as_tensor(step.snapshot.squares)
 
     def close_unseen_update(self, optimizer_index: int) -> None:
         """Close a step whose update cannot be measured: it stays NaN in the frame."""
@@ -369,6 +394,11 @@ class Probe:
             if not mine and layer not in watched
         }
         return {**notes, **left_out, **rows}
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """For each module name, the rank of its first call, as far as it is known."""
+        return self._order.calls
 
     @property
     def never_received(self) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ SCALARS: Final = (
     "global_grad_norm",
     "global_grad_norm_at_update",
     "clip_coefficient",
+    "guard_clip_coefficient",
     "lr_factor",
     "num_nonfinite",
     "update_ratio_median",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lightning_gradguard.assemble import StepContext
 from lightning_gradguard.audience import Audience
 from lightning_gradguard.batches import finite_sum
-from lightning_gradguard.events import Observation
+from lightning_gradguard.events import Action, Observation
 from lightning_gradguard.findings import Finding
 from lightning_gradguard.frame import Frame
 from lightning_gradguard.governor import Governor
@@ -69,12 +69,14 @@ class Session:
         every_n_steps: Look at one optimizer step in so many.
         log_every_n_steps: Spacing of the steps that sinks write; 0 is never.
         governor: Stretches the interval to keep a budget; None never does.
+        listener: Called with each frame and what is new in it.
         on_error: Whether a fault of the monitor itself is warned of or raised.
 
     Attributes:
         failure: Why watching was switched off, or None.
         last_frame: The latest frame.
         steps: Completed steps of each optimizer.
+        acts: Returns what a guard did in all, one sentence each.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Session:
         every_n_steps: int = 1,
         log_every_n_steps: int = 0,
         governor: Governor | None = None,
+        listener: Callable[[Frame, Sequence[Finding]], object] | None = None,
         on_error: OnError = "warn",
     ) -> None:
         self.probe, self.inspector = probe, inspector
@@ -95,6 +98,8 @@ class Session:
         self.last_frame: Frame | None = None
         self.steps: dict[int, int] = {}
         self._audience = Audience(sinks, on_finding)
+        self._listener = listener
+        self.acts: Callable[[], Iterable[str]] = tuple
         self._pace = Pace(every_n_steps, governor)
         self._stopwatch = Stopwatch()
         self._log_every_n_steps = log_every_n_steps
@@ -223,6 +228,7 @@ class Session:
         parameters: Iterable[nn.Parameter],
         optimizer_index: int,
         context: Callable[[], StepContext] | None = None,
+        guarded: Mapping[str, Tensor | float] | None = None,
     ) -> None:
         """Look at what the step did.
 
@@ -233,9 +239,10 @@ class Session:
             parameters: Those of the optimizer that has stepped.
             optimizer_index: Position of the optimizer.
             context: Says where in training this is, for a step not told of.
+            guarded: What a guard did to it, see `Probe.after_update`.
         """
         if optimizer_index in self._announced:
-            self.probe.after_update(optimizer_index)
+            self.probe.after_update(optimizer_index, guarded)
         else:
             step = StepContext(
                 step=self.steps.get(optimizer_index, 0), optimizer_index=optimizer_index
@@ -271,6 +278,10 @@ class Session:
         self._stepped = True
         self._announced.discard(optimizer_index)
         self.steps[optimizer_index] = self.steps.get(optimizer_index, 0) + 1
+
+    def tell(self, action: Action) -> None:
+        """Tell the sinks what a guard did."""
+        self._audience.tell(action)
 
     @property
     def notes(self) -> Mapping[str, tuple[str, ...]]:
@@ -310,6 +321,7 @@ class Session:
             steps=sum(self.steps.values()),
             last_frame=self.last_frame,
             unchecked=unchecked,
+            acts=tuple(self.acts()),
             stopped=self.failure,
             amp_overflows=self._amp_overflows,
             noise_scales={i: n.value for i, n in self._noise.items() if n.value is not None},
@@ -331,8 +343,11 @@ class Session:
             self._amp_overflows += frame.has_scaler and frame.has_nonfinite and not frame.stepped
             noise = self._noise.setdefault(frame.optimizer_index, NoiseScale())
             noise.update(frame)
-            for finding in self.inspector.update(frame):
+            new = self.inspector.update(frame)
+            for finding in new:
                 self._audience.tell(finding)
+            if self._listener is not None:
+                self._listener(frame, new)
             self._audience.tell(
                 Observation(
                     frame=frame,

@@ -14,24 +14,31 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
+from lightning_gradguard.ranks import Ranks
 from lightning_gradguard.sinks import ConsoleSink, LoggerSink, Sink, TensorBoardSink
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
-    from torch.utils.hooks import RemovableHandle
 
 __all__ = [
+    "StepHooks",
     "default_sinks",
     "gradient_scale",
     "has_scaler",
     "hook_after_step",
     "index_of",
+    "is_disabled",
+    "is_sharded",
     "largest_over_ranks",
     "learning_rates",
     "log_every_n_steps",
     "loss_scale",
     "parameters_of",
+    "ranks",
     "reason_not_to_watch",
+    "scale_in",
+    "scaler",
+    "schedulers",
     "window_batches",
 ]
 
@@ -40,16 +47,27 @@ _NOT_SET: Final = {"", "0", "false", "no", "off"}
 
 def reason_not_to_watch(trainer: Trainer) -> str | None:
     """Return why nothing can be watched here, or None; warns of what is not a wish."""
-    if os.environ.get("GRADGUARD_DISABLE", "").lower() not in _NOT_SET:
+    if is_disabled():
         return "switched off by the environment variable GRADGUARD_DISABLE"
-    strategy = type(trainer.strategy).__name__
-    if "DeepSpeed" not in strategy and "FSDP" not in strategy:
+    if not is_sharded(trainer):
         return None
+    strategy = type(trainer.strategy).__name__
     reason = (
         f"gradguard needs whole gradients on each rank, got {strategy}, which keeps only a part"
     )
     warnings.warn(f"{reason}: nothing will be watched. Use DDP or a single device.", stacklevel=3)
     return reason
+
+
+def is_disabled() -> bool:
+    """Whether the environment switches everything off."""
+    return os.environ.get("GRADGUARD_DISABLE", "").lower() not in _NOT_SET
+
+
+def is_sharded(trainer: Trainer) -> bool:
+    """Whether the strategy keeps gradients in parts, and not where torch has them."""
+    strategy = type(trainer.strategy).__name__
+    return "DeepSpeed" in strategy or "FSDP" in strategy
 
 
 def default_sinks(trainer: Trainer) -> list[Sink]:
@@ -103,14 +121,78 @@ def largest_over_ranks(trainer: Trainer, number: int) -> int:
     return int(trainer.strategy.reduce(mine, reduce_op="max"))
 
 
+class StepHooks:
+    """A hook that runs after each step of an optimizer, once.
+
+    A class that calls its parent's ``step`` in its own runs hooks twice.
+
+    Args:
+        optimizer: The optimizer.
+        hook: Called when the outermost step is over.
+
+    Raises:
+        AttributeError: The optimizer has no step hooks.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, hook: Callable[..., None]) -> None:
+        self._hook, self._depth = hook, 0
+        self._handles = [
+            optimizer.register_step_pre_hook(self._before),
+            optimizer.register_step_post_hook(self._after),
+        ]
+
+    def _before(self, *_: object) -> None:
+        self._depth += 1
+
+    def _after(self, *args: object) -> None:
+        self._depth -= 1
+        if self._depth <= 0:
+            self._hook(*args)
+
+    def reset(self) -> None:
+        """Forget a step that ended in an error."""
+        self._depth = 0
+
+    def remove(self) -> None:
+        """Let go of the optimizer."""
+        for handle in self._handles:
+            handle.remove()
+
+
 def hook_after_step(
     optimizer: torch.optim.Optimizer, hook: Callable[..., None]
-) -> RemovableHandle | None:
+) -> StepHooks | None:
     """Register a hook that runs after each step; None where the optimizer has no such thing."""
     try:
-        return optimizer.register_step_post_hook(hook)
+        return StepHooks(optimizer, hook)
     except AttributeError:
         return None
+
+
+def scale_in(optimizer: torch.optim.Optimizer) -> Tensor | None:
+    """Return what a gradient scaler told a fused optimizer to divide by in its step, or None."""
+    scale: Tensor | None = getattr(optimizer, "grad_scale", None)
+    return scale
+
+
+def scaler(trainer: Trainer) -> Any:  # noqa: ANN401 - torch's, or a plugin's own
+    """Return the gradient scaler, or None."""
+    return getattr(trainer.precision_plugin, "scaler", None)
+
+
+def schedulers(trainer: Trainer) -> list[Any]:
+    """Return the schedules of the learning rate."""
+    return [config.scheduler for config in trainer.lr_scheduler_configs]
+
+
+def ranks(trainer: Trainer) -> Ranks:
+    """Return how the processes of a training agree."""
+
+    def reduce(number: Tensor, how: str) -> Tensor:
+        reduced: Tensor = trainer.strategy.reduce(number, reduce_op=how)
+        return reduced
+
+    return Ranks(trainer.world_size, reduce, trainer.strategy.root_device)
 
 
 def gradient_scale(trainer: Trainer, optimizer: torch.optim.Optimizer) -> Tensor | None:
@@ -123,14 +205,14 @@ def gradient_scale(trainer: Trainer, optimizer: torch.optim.Optimizer) -> Tensor
 
 def has_scaler(trainer: Trainer) -> bool:
     """Whether a gradient scaler decides which steps are made."""
-    return getattr(trainer.precision_plugin, "scaler", None) is not None
+    return scaler(trainer) is not None
 
 
 def loss_scale(trainer: Trainer, device: torch.device) -> Tensor | None:
     """Return the factor of the gradient scaler, shape ``()``, or None without one."""
-    scaler = getattr(trainer.precision_plugin, "scaler", None)
-    if scaler is None:
+    known = scaler(trainer)
+    if known is None:
         return None
     # Scaling a one gives the factor without asking the device for it, as `get_scale` would.
-    scale: Tensor = scaler.scale(torch.ones((), device=device))
+    scale: Tensor = known.scale(torch.ones((), device=device))
     return scale

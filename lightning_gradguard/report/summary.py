@@ -28,6 +28,7 @@ class Summary:
         steps: Optimizer steps that were made.
         last_frame: The last step that was looked at, or None.
         unchecked: What could not be looked at, one sentence each.
+        acts: What a guard did in all, one sentence each.
         stopped: Why watching ended before the run did or never began; None when it did not.
         amp_overflows: Steps that a gradient scaler skipped since the gradient overflowed.
         noise_scales: Gradient noise scale in batches, for each optimizer where it is known.
@@ -43,6 +44,7 @@ class Summary:
     steps: int = 0
     last_frame: Frame | None = None
     unchecked: Sequence[str] = ()
+    acts: Sequence[str] = ()
     stopped: str | None = None
     amp_overflows: int = 0
     noise_scales: Mapping[int, float] = field(default_factory=dict)

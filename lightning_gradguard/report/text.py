@@ -57,6 +57,7 @@ def summary_lines(summary: Summary) -> list[str]:
     if summary.amp_overflows:
         lines.append(f"  scaler  {summary.amp_overflows} steps skipped, as float16 overflowed")
     lines += [_noise(index, scale) for index, scale in summary.noise_scales.items()]
+    lines += [f"  guard   {act}" for act in summary.acts]
     lines += [f"  not checked: {reason}" for reason in summary.unchecked]
     lines.append(f"  cost    {_cost(summary)}")
     return lines

@@ -7,15 +7,20 @@ installed and a terminal to write to, in colour; otherwise plain text.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from importlib.util import find_spec
 from typing import Final, TextIO
 
+from lightning_gradguard.audit import Action, action_line
 from lightning_gradguard.events import Event
 from lightning_gradguard.findings import Finding, Severity, headline
 from lightning_gradguard.report.summary import Summary
 from lightning_gradguard.report.text import summary_lines
 
 __all__ = ["ConsoleSink"]
+
+_MOST_ACTS: Final = 5
+"""Actions of one kind that are printed."""
 
 _STYLES: Final = {
     Severity.INFO: "cyan",
@@ -46,11 +51,14 @@ class ConsoleSink:
     ) -> None:
         self._stream = stream
         self._min_severity = min_severity
+        self._acts: Counter[str] = Counter()
 
     def emit(self, event: Event) -> None:
         """Print a finding or a summary; frames pass in silence."""
         if isinstance(event, Finding) and event.severity >= self._min_severity:
             self._print_finding(event)
+        elif isinstance(event, Action):
+            self._print_action(event)
         elif isinstance(event, Summary):
             self._print_summary(event)
 
@@ -58,6 +66,15 @@ class ConsoleSink:
         self._write(f"gradguard: {headline(finding)}", _style(finding))
         if finding.state == "opened" and finding.advice:
             self._write(f"           try: {finding.advice}", "dim")
+
+    def _print_action(self, action: Action) -> None:
+        """Print what is not done at every other step, and of that the first few."""
+        self._acts[action.what] += 1
+        count = self._acts[action.what]
+        if action.what == "clip" or count > _MOST_ACTS:
+            return
+        more = "; later ones are in the summary" if count == _MOST_ACTS else ""
+        self._write(f"gradguard: {action_line(action)}{more}", "magenta")
 
     def _print_summary(self, summary: Summary) -> None:
         worst = summary.faults[0] if summary.faults else None

@@ -25,6 +25,7 @@ def scalars(observation: Observation) -> dict[str, float]:
         "global_grad_norm": frame.global_grad_norm,
         "global_grad_norm_at_update": frame.global_grad_norm_at_update,
         "clip_coefficient": frame.clip_coefficient,
+        "guard_clip_coefficient": frame.guard_clip_coefficient,
         "lr_factor": frame.lr_factor,
         "num_nonfinite": float(np.nansum(frame.num_nonfinite)),
         "update_ratio_median": float(np.median(ratios)) if ratios.size else None,

@@ -290,7 +290,7 @@ def test_a_model_that_cannot_be_looked_at_is_trained_all_the_same(monkeypatch):
         msg = "no hooks here"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr("lightning_gradguard.callbacks.Probe", broken)
+    monkeypatch.setattr("lightning_gradguard.callbacks.monitor.Probe", broken)
     monitor = GradientMonitor(sinks=[])
     fit = trainer(monitor)
     with pytest.warns(UserWarning, match="cannot watch this training, which goes on without it"):

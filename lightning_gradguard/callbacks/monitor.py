@@ -1,7 +1,7 @@
-"""Lightning's hooks, each handed on in a line or two.
+"""`GradientMonitor`: Lightning's hooks, each handed on in a line or two.
 
 In: a `Trainer` that calls hooks. Out: the moments of training, to a `Session`. Nothing is
-measured or decided here, and nothing of Lightning is known elsewhere.
+measured or decided here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeAlias
 
 import torch
 
@@ -35,13 +35,13 @@ from lightning_gradguard.sinks import Sink
 if TYPE_CHECKING:
     from pytorch_lightning import Callback as CallbackBase
     from pytorch_lightning import LightningModule, Trainer
-    from torch.utils.hooks import RemovableHandle
 else:
     CallbackBase = callback_base()
 
 __all__ = ["GradientMonitor"]
 
 P = ParamSpec("P")
+_Attached: TypeAlias = tuple[weakref.ref[torch.optim.Optimizer], trainers.StepHooks | None]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -147,7 +147,8 @@ class GradientMonitor(CallbackBase):
         self._on_finding, self._detectors, self._sinks = on_finding, detectors, sinks
         self._name = name
         # Optimizers beside their handles, not their ids: those may be used again.
-        self._attached: list[tuple[weakref.ref[torch.optim.Optimizer], RemovableHandle | None]] = []
+        self._attached: list[_Attached] = []
+        self._listener: Callable[[Frame, Sequence[Finding]], object] | None = None
         self._model_id = 0
         self._forget()
 
@@ -231,6 +232,9 @@ class GradientMonitor(CallbackBase):
         self, trainer: Trainer, pl_module: LightningModule, batch: object, *_: object
     ) -> None:
         """Get ready for the forward pass."""
+        for _known, hooks in self._attached:
+            if hooks is not None:
+                hooks.reset()
         if self._session is not None:
             self._session.start_batch(batch)
 
@@ -379,6 +383,7 @@ class GradientMonitor(CallbackBase):
             every_n_steps=self._every_n_steps,
             log_every_n_steps=trainers.log_every_n_steps(trainer),
             governor=self._governor,
+            listener=self._listener,
             on_error=self._on_error,
         )
         self._restore(session)
@@ -415,9 +420,14 @@ class GradientMonitor(CallbackBase):
 
         def after_step(optimizer: torch.optim.Optimizer, *_: object) -> None:
             if self._session is not None:
-                self._session.after_update(trainers.parameters_of(optimizer), index, context)
+                parameters = trainers.parameters_of(optimizer)
+                self._session.after_update(parameters, index, context, self._guarded_step(index))
 
         return after_step
+
+    def _guarded_step(self, index: int) -> Mapping[str, torch.Tensor | float] | None:
+        """Say what was done to the step that was just made; a monitor does nothing."""
+        return None
 
     def _finish(self) -> None:
         """Say how it went, and let go of the model."""

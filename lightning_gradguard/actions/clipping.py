@@ -1,0 +1,154 @@
+"""Clip gradients in place.
+
+In: decisions on how much. Out: smaller gradients, and by how much their norm shrank. Several
+decisions give the same result in any order: entries are clamped first, and of several factors the
+smallest holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from lightning_gradguard import devices
+from lightning_gradguard.remedies.base import Clamp, Decision, Scale, ScaleUnits
+from lightning_gradguard.remedies.gradients import Gradients, Member, Roster, measure_squares
+
+__all__ = ["clip_", "smallest_factor"]
+
+
+@torch.no_grad()
+def clip_(gradients: Gradients, decisions: Sequence[Decision], *, dry_run: bool = False) -> Tensor:
+    """Do what was decided about gradients.
+
+    Args:
+        gradients: Those that the decisions are about.
+        decisions: Others than clipping are passed over.
+        dry_run: Whether to leave the gradients as they are and only say what would be.
+
+    Returns:
+        Norm afterwards over norm before, shape ``()``; NaN where that is not finite.
+    """
+    clamps = [decision for decision in decisions if isinstance(decision, Clamp)]
+    units = [decision.factors for decision in decisions if isinstance(decision, ScaleUnits)]
+    factor = smallest_factor(decisions, gradients)
+    here = gradients.present
+    if not here or not (clamps or units or factor is not None):
+        return torch.ones_like(gradients.norm)
+    if dry_run and (clamps or units):
+        gradients = _copied(gradients)
+    if clamps or units:
+        for clamp in clamps:
+            _clamp_(gradients, clamp)
+        _scale_units_(gradients, factor, units)
+        after = _norm_now(gradients)
+    else:
+        assert factor is not None  # noqa: S101 - one of the three is there
+        if not dry_run:
+            _scale_(gradients, factor)
+        squares = gradients.squares * factor.square()
+        after = squares[gradients.roster.index(f"present {here}", here)].sum().sqrt()
+    norm = gradients.norm
+    ratio = torch.where(norm > 0.0, after / norm, torch.ones_like(norm))
+    return torch.where(torch.isfinite(norm), ratio, torch.full_like(ratio, torch.nan))
+
+
+def smallest_factor(decisions: Sequence[Decision], gradients: Gradients) -> Tensor | None:
+    """Return the smallest of all factors, one for all or one per member; None for no factor."""
+    factors = [decision.factors for decision in decisions if isinstance(decision, Scale)]
+    if not factors:
+        return None
+    smallest = factors[0].to(gradients.squares)
+    for other in factors[1:]:
+        smallest = torch.minimum(smallest, other.to(gradients.squares))
+    return smallest
+
+
+def _copied(gradients: Gradients) -> Gradients:
+    """Return copies of gradients that may be written to."""
+    members = []
+    for member in gradients.roster.members:
+        parameter = nn.Parameter(member.parameter.detach())
+        if member.parameter.grad is not None:
+            parameter.grad = member.parameter.grad.clone()
+        members.append(replace(member, parameter=parameter))
+    tensors = [member.parameter.grad for member in members]
+    return Gradients(Roster(tuple(members)), tensors, gradients.squares, gradients.scale)
+
+
+def _scale_(gradients: Gradients, factor: Tensor) -> None:
+    tensors = [tensor for tensor in gradients.tensors if tensor is not None]
+    if devices.is_host(factor.device) and bool((factor == 1.0).all()):
+        return  # known for free, and most steps are such
+    if factor.dim() == 0:
+        if all(tensor.layout is torch.strided for tensor in tensors):
+            torch._foreach_mul_(tensors, factor)
+            return
+        factor = factor.expand(len(gradients.tensors))
+    for tensor, own in zip(gradients.tensors, factor.unbind(), strict=True):
+        if tensor is not None:
+            tensor.mul_(own)
+
+
+def _scale_units_(
+    gradients: Gradients, factor: Tensor | None, units: Sequence[Mapping[int, Tensor]]
+) -> None:
+    """Multiply rows, and whole tensors where nothing was said of their rows."""
+    for i in gradients.present:
+        own = None if factor is None else (factor if factor.dim() == 0 else factor[i])
+        rows = [table[i] for table in units if i in table]
+        tensor = gradients.tensors[i]
+        if tensor is None or (own is None and not rows):
+            continue
+        if not rows:
+            tensor.mul_(own if own is not None else 1.0)
+            continue
+        smallest = rows[0]
+        for other in [*rows[1:], *([] if own is None else [own.expand_as(rows[0])])]:
+            smallest = torch.minimum(smallest, other.to(smallest))
+        _scale_rows_(gradients.roster.members[i], tensor, smallest)
+
+
+def _scale_rows_(member: Member, tensor: Tensor, factors: Tensor) -> None:
+    if tensor.layout is not torch.strided:
+        dense = tensor.coalesce()
+        rows = dense.indices()[member.unit_dim]
+        values = dense.values()
+        shape = [-1] + [1] * (values.dim() - 1)
+        scaled = values * factors.to(values.dtype)[rows].view(shape)
+        member.parameter.grad = torch.sparse_coo_tensor(
+            dense.indices(), scaled, dense.shape, is_coalesced=True
+        )
+        return
+    shape = [1] * tensor.dim()
+    if tensor.dim() > 1:
+        shape[member.unit_dim] = -1
+    tensor.mul_(factors.to(tensor.real.dtype).view(shape if tensor.dim() else []))
+
+
+def _clamp_(gradients: Gradients, clamp: Clamp) -> None:
+    members = gradients.present if clamp.members is None else clamp.members
+    for i in members:
+        tensor = gradients.tensors[i]
+        if tensor is None:
+            continue
+        if tensor.layout is not torch.strided:
+            tensor = tensor.coalesce()
+            gradients.roster.members[i].parameter.grad = tensor
+            tensor = tensor.values()
+        real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+        if gradients.scale is None:
+            real.clamp_(-clamp.limit, clamp.limit)
+        else:
+            limit = (gradients.scale * clamp.limit).to(real.dtype)
+            real.clamp_(-limit, limit)
+
+
+def _norm_now(gradients: Gradients) -> Tensor:
+    parameters = [gradients.roster.members[i].parameter for i in gradients.present]
+    tensors = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = measure_squares(tensors).sum().sqrt()
+    return norm if gradients.scale is None else norm / gradients.scale.to(norm.dtype)

@@ -1,0 +1,228 @@
+"""Will acting work here? Asked before the first step, and during the first few.
+
+In: a trainer as the user set it up. Out: an error or a warning that names the problem and the way
+out. Changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lightning_gradguard import remedies as known
+from lightning_gradguard import trainers
+from lightning_gradguard.remedies import Only, Remedy
+from lightning_gradguard.rosters import roster_of
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule, Trainer
+    from torch.utils.hooks import RemovableHandle
+
+__all__ = ["Acting", "Misplaced", "acts_of", "check"]
+
+_log: Final = logging.getLogger(__name__)
+
+_CLIPPERS: Final = (
+    known.AGC,
+    known.AutoClip,
+    known.ClipNorm,
+    known.ClipValue,
+    known.Robust,
+    known.ZClip,
+)
+_SKIPPERS: Final = (known.SkipLossSpike, known.SkipNonFinite, known.SkipOutlier)
+_STEPS_WATCHED: Final = 3
+
+
+class Acting(Protocol):
+    """A callback that acts."""
+
+    remedies: list[Remedy]
+
+
+def acts_of(remedies: Iterable[Remedy]) -> frozenset[str]:
+    """Return what remedies may do; ``"remedy"`` for those that are not ours.
+
+    Example:
+        >>> sorted(acts_of([known.Rollback(), known.ClipNorm()]))
+        ['clip', 'learning rate', 'rollback']
+    """
+    return frozenset(act for remedy in remedies for act in _acts(remedy))
+
+
+def _acts(remedy: Any) -> tuple[str, ...]:  # noqa: ANN401 - anybody's
+    while isinstance(remedy, Only):
+        remedy = remedy.remedy
+    if isinstance(remedy, _CLIPPERS):
+        return ("clip",)
+    if isinstance(remedy, _SKIPPERS):
+        return ("skip",)
+    if isinstance(remedy, known.Rollback):
+        return ("rollback", "learning rate")
+    if isinstance(remedy, known.ReduceLearningRate):
+        return ("learning rate",)
+    return ("stop",) if isinstance(remedy, known.StopTraining) else ("remedy",)
+
+
+def check(trainer: Trainer, pl_module: LightningModule, guard: Acting) -> None:
+    """Raise if what the guard is to do cannot work here.
+
+    Raises:
+        ValueError: It cannot; the message says why and what to do.
+    """
+    if trainers.is_sharded(trainer) or _has_sharded_parameters(pl_module):
+        msg = (
+            "`GradientGuard` needs whole gradients on each rank, got "
+            f"{type(trainer.strategy).__name__}, which keeps only a part: a decision on a part "
+            "would be wrong. Use DDP or a single device."
+        )
+        raise ValueError(msg)
+    acts = acts_of(guard.remedies)
+    for optimizer in trainer.optimizers:
+        _check_optimizer(trainer, optimizer, acts)
+    _check_globs(pl_module, trainer.optimizers, guard.remedies)
+    for other in getattr(trainer, "callbacks", ()):
+        if other is not guard and isinstance(getattr(other, "remedies", None), list):
+            _check_pair(pl_module, trainer.optimizers, guard.remedies, other.remedies)
+
+
+def _has_sharded_parameters(model: nn.Module) -> bool:
+    return any(hasattr(parameter, "placements") for parameter in model.parameters())
+
+
+def _check_optimizer(
+    trainer: Trainer, optimizer: torch.optim.Optimizer, acts: frozenset[str]
+) -> None:
+    name = type(optimizer).__name__
+    if not hasattr(optimizer, "register_step_pre_hook"):
+        msg = (
+            f"`GradientGuard` needs an optimizer with step hooks, got {name}, which has none. "
+            "Derive it from torch.optim.Optimizer and call its __init__."
+        )
+        raise ValueError(msg)
+    is_fused = getattr(optimizer, "_step_supports_amp_scaling", False)
+    clips = getattr(trainer, "gradient_clip_val", None)
+    if clips and is_fused and trainers.has_scaler(trainer):
+        msg = (
+            f"Trainer(gradient_clip_val={clips!r}) cannot clip gradients of the fused {name} under "
+            "a gradient scaler: they are still scaled there. Leave it out, and write "
+            f"GradientGuard(clip={float(clips):g}), which knows the scale."
+        )
+        raise ValueError(msg)
+    if clips and "clip" in acts:
+        _log.info(
+            "gradguard clips first, then the trainer does (gradient_clip_val=%s): the stricter of "
+            "the two decides. Both coefficients are logged.",
+            clips,
+        )
+
+
+def _check_globs(
+    model: nn.Module, optimizers: Iterable[torch.optim.Optimizer], remedies: Iterable[Remedy]
+) -> None:
+    rosters = [roster_of(model, optimizer, {}) for optimizer in optimizers]
+    for remedy in remedies:
+        if isinstance(remedy, Only):
+            remedy.check(rosters)
+
+
+def _check_pair(
+    model: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    mine: Sequence[Remedy],
+    theirs: Sequence[Remedy],
+) -> None:
+    """Raise if two guards act on the same thing."""
+    shared = (acts_of(mine) & acts_of(theirs)) - {"remedy"}
+    if "clip" in shared:
+        both = _clipped(model, optimizers, mine) & _clipped(model, optimizers, theirs)
+        shared = shared if both else shared - {"clip"}
+    if shared:
+        what = " and ".join(sorted(shared))
+        msg = (
+            f"Two guards of one trainer must not act on the same thing, got two that do: {what}. "
+            "Give one of them all that is to be done."
+        )
+        raise ValueError(msg)
+
+
+def _clipped(
+    model: nn.Module, optimizers: Iterable[torch.optim.Optimizer], remedies: Iterable[Remedy]
+) -> set[int]:
+    members = [m for optimizer in optimizers for m in roster_of(model, optimizer, {}).members]
+    return {
+        id(member.parameter)
+        for remedy in remedies
+        if "clip" in _acts(remedy)
+        for member in members
+        if not isinstance(remedy, Only) or remedy.matches(member)
+    }
+
+
+class Misplaced:
+    """Look out for somebody who changes gradients before backward has made them.
+
+    Under automatic optimisation backward runs inside the optimizer's step. A wrapper that clips at
+    the top of its ``step`` clips what is thrown away.
+
+    Args:
+        optimizers: Watched for a few steps.
+    """
+
+    def __init__(self, optimizers: Iterable[torch.optim.Optimizer]) -> None:
+        self._steps = 0
+        self._handles: list[RemovableHandle] = []
+        self._written: dict[int, list[tuple[Tensor, int]]] = {}
+        for optimizer in optimizers:
+            self._handles.append(optimizer.register_step_pre_hook(self._before))
+            self._handles.append(optimizer.register_step_post_hook(self._after))
+
+    def remove(self) -> None:
+        """Stop looking."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles, self._written = [], {}
+
+    def _before(
+        self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        closure = kwargs.get("closure") or (args[1] if len(args) > 1 else None)
+        if closure is None:
+            return None
+
+        def look_then_close() -> Any:  # noqa: ANN401 - whatever the closure returns
+            self._compare(optimizer)
+            return closure()
+
+        rest = {name: value for name, value in kwargs.items() if name != "closure"}
+        return (args[0], look_then_close, *args[2:]), rest
+
+    def _after(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        gradients = [p.grad for p in trainers.parameters_of(optimizer) if p.grad is not None]
+        self._written[id(optimizer)] = [(g, _version(g)) for g in gradients]
+        self._steps += 1
+        if self._steps >= _STEPS_WATCHED * max(1, len(self._handles) // 2):
+            self.remove()
+
+    def _compare(self, optimizer: torch.optim.Optimizer) -> None:
+        before = self._written.pop(id(optimizer), [])
+        changed = [g for g, version in before if _version(g) != version and bool(g.any())]
+        if changed:
+            self.remove()
+            _log.warning(
+                "gradguard: %s changes gradients at the start of its step, but under automatic "
+                "optimisation backward runs later, inside the step: what is clipped there is "
+                "thrown away. Use the plain optimizer, and GradientGuard(clip=...).",
+                type(optimizer).__name__,
+            )
+
+
+def _version(tensor: Tensor) -> int:
+    try:
+        return tensor._version  # noqa: SLF001 - torch has no other way to ask
+    except RuntimeError:  # made in inference mode, where nobody counts
+        return 0

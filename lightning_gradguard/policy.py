@@ -1,0 +1,145 @@
+"""From what a person asks for to remedies.
+
+In: short names, as in ``clip="robust"`` or ``on_nonfinite="skip"``. Out: the remedies they stand
+for. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal, TypeAlias
+
+from lightning_gradguard.remedies.agc import AGC
+from lightning_gradguard.remedies.autoclip import AutoClip
+from lightning_gradguard.remedies.base import Remedy
+from lightning_gradguard.remedies.clip_norm import ClipNorm
+from lightning_gradguard.remedies.clip_value import ClipValue
+from lightning_gradguard.remedies.only import Only
+from lightning_gradguard.remedies.reduce_lr import ReduceLearningRate
+from lightning_gradguard.remedies.robust import Robust
+from lightning_gradguard.remedies.rollback import Rollback
+from lightning_gradguard.remedies.skip_loss_spike import SkipLossSpike
+from lightning_gradguard.remedies.skip_nonfinite import SkipNonFinite
+from lightning_gradguard.remedies.skip_outlier import SkipOutlier
+from lightning_gradguard.remedies.stop import StopTraining
+from lightning_gradguard.remedies.zclip import ZClip
+
+__all__ = ["CLIPPERS", "Clip", "Response", "auto_policy", "clippers", "responses"]
+
+Clip: TypeAlias = str | float | Remedy | Mapping[str, "str | float | Remedy"]
+"""A clipper's name, a largest norm, a clipper, or one of these for each glob of layers."""
+
+Response = Literal["skip", "reduce_lr", "rollback", "stop", "raise"]
+"""What to do about a fault."""
+
+CLIPPERS: Final[Mapping[str, Callable[[], Remedy]]] = {
+    "norm": ClipNorm,
+    "value": ClipValue,
+    "autoclip": AutoClip,
+    "zclip": ZClip,
+    "agc": AGC,
+    "robust": Robust,
+}
+"""Clippers by name, with their default settings."""
+
+_LATE: Final[Mapping[str, Callable[[str], Remedy]]] = {
+    "reduce_lr": ReduceLearningRate,
+    "rollback": Rollback,
+    "stop": StopTraining,
+    "raise": lambda kind: StopTraining(kind, as_error=True),
+}
+
+_SKIPS: Final[Mapping[str, Callable[[], Remedy]]] = {
+    "nonfinite": SkipNonFinite,
+    "exploding": SkipOutlier,
+    "loss_spike": SkipLossSpike,
+}
+
+
+def clippers(clip: Clip | None) -> list[Remedy]:
+    """Return the clippers that are asked for.
+
+    Args:
+        clip: See `Clip`. Of several globs that match a layer, the first holds.
+
+    Raises:
+        ValueError: There is no such clipper, or a norm is not positive.
+        TypeError: It is none of these.
+
+    Example:
+        >>> clippers({"critic.*": "agc", "*": 1.0})[1].remedy.max_norm
+        1.0
+    """
+    if clip is None:
+        return []
+    if not isinstance(clip, Mapping):
+        return [_clipper(clip)]
+    if not clip:
+        msg = '`clip` must name at least one glob of layers, as in {"critic.*": "agc"}, got {}.'
+        raise ValueError(msg)
+    globs = list(clip)
+    return [
+        Only(glob, _clipper(wanted), exclude=globs[:i])
+        for i, (glob, wanted) in enumerate(clip.items())
+    ]
+
+
+def _clipper(clip: str | float | Remedy) -> Remedy:
+    if isinstance(clip, str):
+        if clip not in CLIPPERS:
+            names = ", ".join(map(repr, CLIPPERS))
+            msg = f"`clip` must be one of {names}, a largest norm or a remedy, got {clip!r}."
+            raise ValueError(msg)
+        return CLIPPERS[clip]()
+    if isinstance(clip, (int, float)) and not isinstance(clip, bool):
+        return ClipNorm(float(clip))
+    if callable(getattr(clip, "decide", None)) and not isinstance(clip, type):
+        return clip  # type: ignore[return-value]  # it has the one method
+    msg = f"`clip` must be a name, a largest norm, a remedy or a dict of these, got {clip!r}."
+    raise TypeError(msg)
+
+
+def responses(
+    fault: str, wanted: str | Mapping[str, str] | None, choices: Sequence[str]
+) -> list[Remedy]:
+    """Return the remedies for a fault.
+
+    Args:
+        fault: A kind of finding, or ``"loss_spike"``.
+        wanted: One of the choices, or one for each glob of layers; None is nothing.
+        choices: What can be done about this fault.
+
+    Raises:
+        ValueError: It is not among the choices.
+
+    Example:
+        >>> responses("nonfinite", "skip", ["skip", "stop"])[0].__class__.__name__
+        'SkipNonFinite'
+        >>> responses("nonfinite", "ignore", ["skip", "stop"])
+        Traceback (most recent call last):
+        ValueError: `on_nonfinite` must be one of 'skip', 'stop', got 'ignore'.
+    """
+    if wanted is None:
+        return []
+    if isinstance(wanted, Mapping):
+        globs = list(wanted)
+        return [
+            Only(glob, remedy, exclude=globs[:i])
+            for i, glob in enumerate(globs)
+            for remedy in responses(fault, wanted[glob], choices)
+        ]
+    if wanted not in choices:
+        names = ", ".join(map(repr, choices))
+        msg = f"`on_{fault}` must be one of {names}, got {wanted!r}."
+        raise ValueError(msg)
+    return [_SKIPS[fault]() if wanted == "skip" else _LATE[wanted](fault)]
+
+
+def auto_policy() -> list[Remedy]:
+    """Return what a user without opinions gets, see ``docs/acting.md`` for the reasons."""
+    return [
+        SkipNonFinite(),
+        Robust(),
+        Rollback(("diverging", "nonfinite")),
+        ReduceLearningRate("exploding"),
+    ]

@@ -1,0 +1,90 @@
+"""How ranks agree on what to do.
+
+In: what one rank decided from what it saw. Out: what all of them do. Gradients are the same on all
+ranks, losses and findings are not; ranks that acted differently would silently train different
+models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lightning_gradguard.remedies.base import GoBack, LearningRate, Skip, Stop
+from lightning_gradguard.remedies.council import Verdict
+
+__all__ = ["Ranks"]
+
+
+def _alone(number: Tensor, how: str) -> Tensor:  # noqa: ARG001 - as other ways to reduce
+    return number
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """All processes of a training.
+
+    Attributes:
+        world_size: How many there are.
+        reduce: Reduces a tensor over all of them by ``"mean"`` or ``"max"``; every rank calls it.
+        device: Where tensors for that must be.
+
+    Cost:
+        Alone, nothing. Else one reduction of the loss, and one of a few numbers where remedies act
+        on findings, per step.
+    """
+
+    world_size: int = 1
+    reduce: Callable[[Tensor, str], Tensor] = _alone
+    device: torch.device | None = None
+
+    def mean(self, number: Tensor) -> Tensor:
+        """Return the mean over ranks; NaN if it is NaN on any."""
+        return number if self.world_size == 1 else self.reduce(number.clone(), "mean")
+
+    def agree(self, verdict: Verdict, num_groups: int) -> Verdict:
+        """Return the most careful of all ranks' verdicts on what happens beside clipping.
+
+        Args:
+            verdict: This rank's.
+            num_groups: Parameter groups of the optimizer.
+        """
+        if self.world_size == 1:
+            return verdict
+        rollback, stop = verdict.rollback, verdict.stop
+        mine = [
+            -float("inf") if rollback is None else -float(rollback.before_step),
+            float(stop is not None),
+            float(stop is not None and stop.as_error),
+            *(-factor for factor in verdict.lr_factors(num_groups)),
+        ]
+        all_of_us = self.reduce(torch.tensor(mine, dtype=torch.float64, device=self.device), "max")
+        before, stops, as_error, *factors = all_of_us.tolist()
+        why = "another rank asked for it"
+        return replace(
+            verdict,
+            skips=[self._agreed_skip(verdict)] if verdict.skips else [],
+            rates=[
+                LearningRate(-factor, _why_of(verdict, why, -factor), groups=[group])
+                for group, factor in enumerate(factors)
+            ],
+            rollback=None if before == -float("inf") else rollback or GoBack(int(-before), why),
+            stop=(stop or Stop(why, as_error=bool(as_error))) if stops else None,
+        )
+
+    def _agreed_skip(self, verdict: Verdict) -> Skip:
+        flag = verdict.skip
+        assert flag is not None  # noqa: S101 - asked only where there are any
+        agreed = self.reduce(flag.to(torch.float32), "max") > 0.0
+        return replace(verdict.skips[0], when=agreed)
+
+
+def _why_of(verdict: Verdict, otherwise: str, factor: float) -> str:
+    """Return this rank's reason; where it had none but the rate changes, say whose it was."""
+    mine = [rate for rate in verdict.rates if rate.why]
+    if mine:
+        return mine[0].why
+    return otherwise if factor < min((rate.factor for rate in verdict.rates), default=1.0) else ""

@@ -1,0 +1,95 @@
+"""Drop steps whose gradient is far beyond anything usual.
+
+In: the global norm. Out: a flag on the device, in the same step: what detectors find arrives too
+late to keep a batch out of the weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from lightning_gradguard import options
+from lightning_gradguard.remedies.base import Decision, Moment, Skip
+from lightning_gradguard.remedies.log_norms import LogNorms
+
+__all__ = ["SkipOutlier"]
+
+
+class SkipOutlier:
+    """Drop a step whose global norm is an outlier by its logarithm.
+
+    It learns no more of an outlier than the threshold, so that a level that has really risen is
+    accepted after half a window.
+
+    Args:
+        z_threshold: Spreads above the median from which a step is dropped; ``> 0``.
+        min_factor: How many times the median the norm must be, too; ``> 1``.
+        window: How many of the latest norms count.
+        warmup_steps: Norms before which nothing is an outlier.
+        floor: Smallest spread, in units of the natural logarithm.
+
+    Raises:
+        ValueError: A number is not positive.
+
+    Cost:
+        Two medians of the window per step; no host sync.
+
+    Example:
+        >>> from lightning_gradguard.remedies.testing import moment_of
+        >>> skip = SkipOutlier(warmup_steps=3)
+        >>> norms = [1.0, 1.1, 0.9, 1.0, 50.0, 1.0]
+        >>> [skip.decide(moment_of([norm]))[0].when.item() for norm in norms]
+        [False, False, False, False, True, False]
+
+    Source:
+        Six standard deviations over 128 steps: OLMo-core's rule for skipping. Median and spread
+        of the logarithm in place of mean and deviation: see `Robust`.
+    """
+
+    acts_on_findings = False
+
+    def __init__(
+        self,
+        z_threshold: float = 6.0,
+        *,
+        min_factor: float = 4.0,
+        window: int = 128,
+        warmup_steps: int = 20,
+        floor: float = 0.1,
+    ) -> None:
+        options.check_positive(
+            z_threshold=z_threshold, min_factor=min_factor, floor=floor, window=window
+        )
+        self.z_threshold, self.min_factor = z_threshold, min_factor
+        self._past = LogNorms(window, warmup_steps, floor)
+
+    def decide(self, moment: Moment) -> Sequence[Decision]:
+        """Judge the norm against the past, then learn it, limited."""
+        norms = moment.gradients.norm.reshape(1)
+        self._past.align(("model",), norms)
+        center, spread, z = self._past.judge(norms)
+        limits = (center + (self.z_threshold * spread).clamp(min=math.log(self.min_factor))).exp()
+        # An infinite norm is not finite rather than large: another remedy speaks about it.
+        is_outlier = torch.isfinite(norms) & (z > 0.0) & (norms > limits)
+        if moment.is_first_look:
+            self._past.learn(torch.where(is_outlier, limits, norms))
+        return [
+            Skip(
+                is_outlier.reshape(()),
+                "gradient norm far beyond the usual",
+                value=moment.gradients.norm,
+                limit=limits.reshape(()),
+            )
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the norms so far, as JSON types."""
+        return self._past.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self._past.load_state_dict(state)

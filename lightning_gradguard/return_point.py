@@ -1,0 +1,63 @@
+"""When to keep a state of the training, and when to go back to one.
+
+In: completed steps, and wishes to go back. Out: a training as it was some steps ago.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lightning_gradguard.actions.states import Generations
+from lightning_gradguard.remedies.base import GoBack
+
+__all__ = ["ReturnPoint"]
+
+
+class ReturnPoint:
+    """Keep states while all is well, and go back to one of them on request.
+
+    Args:
+        states: Where they are kept.
+        every_n_steps: Completed steps from one state to the next.
+        extra: Returns what is to be kept with a state, such as what detectors have learned.
+        restore_extra: Takes that back.
+    """
+
+    def __init__(
+        self,
+        states: Generations,
+        *,
+        every_n_steps: int,
+        extra: Callable[[], Any] = lambda: None,
+        restore_extra: Callable[[Any], object] = lambda _: None,
+    ) -> None:
+        self._states, self._every_n_steps = states, every_n_steps
+        self._extra, self._restore_extra = extra, restore_extra
+        self._last_kept: int | None = None
+
+    def keep(self, steps: Mapping[int, int]) -> None:
+        """Keep the state, if it is time to.
+
+        Args:
+            steps: Completed steps of each optimizer.
+        """
+        now = max(steps.values(), default=0)
+        if self._last_kept is None or now - self._last_kept >= self._every_n_steps:
+            self._states.keep(steps, extra=copy.deepcopy(self._extra()))
+            self._last_kept = now
+
+    def go_back_(self, wish: GoBack, optimizer_index: int, steps: Mapping[int, int]) -> bool:
+        """Go back, if there is a state that is old enough.
+
+        Args:
+            wish: How far.
+            optimizer_index: Whose steps the wish counts.
+            steps: Completed steps of each optimizer, which do not go back.
+        """
+        if not self._states.find(wish.before_step, optimizer_index):
+            return False
+        self._restore_extra(self._states.restore_(wish.before_step, optimizer_index))
+        self._last_kept = max(steps.values(), default=0)
+        return True
