@@ -194,9 +194,15 @@ class Guard:
         if decided is not None:
             self._note_rates(decided, before)
             self._note_wishes(decided)
-            if decided.is_first_look:
+            if decided.is_first_look or self._is_late_skip(decided):
                 self._reckoning.send(decided)
         return decided
+
+    def _is_late_skip(self, decided: Decided) -> bool:
+        """Whether only a later look of a line search finds a reason to leave the step out."""
+        flag = decided.verdict.skip
+        is_news = flag is not None and self.skipped(decided.context.optimizer_index) is not True
+        return is_news and bool(flag)
 
     @property
     def _must_agree(self) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lightning_gradguard import devices
 from lightning_gradguard.remedies.base import GoBack, LearningRate, Skip, Stop
 from lightning_gradguard.remedies.council import Verdict
 
@@ -61,7 +62,7 @@ class Ranks:
             float(stop is not None and stop.as_error),
             *(-factor for factor in verdict.lr_factors(num_groups)),
         ]
-        all_of_us = self.reduce(torch.tensor(mine, dtype=torch.float64, device=self.device), "max")
+        all_of_us = self.reduce(self._tensor(mine), "max")
         before, stops, as_error, *factors = all_of_us.tolist()
         why = "another rank asked for it"
         return replace(
@@ -74,6 +75,10 @@ class Ranks:
             rollback=None if before == -float("inf") else rollback or GoBack(int(-before), why),
             stop=(stop or Stop(why, as_error=bool(as_error))) if stops else None,
         )
+
+    def _tensor(self, numbers: list[float]) -> Tensor:
+        device = torch.device("cpu") if self.device is None else self.device
+        return torch.tensor(numbers, dtype=devices.widest_dtype(device), device=device)
 
     def _agreed_skip(self, verdict: Verdict) -> Skip:
         flag = verdict.skip

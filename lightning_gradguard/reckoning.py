@@ -25,7 +25,10 @@ class _Arriving:
     """A step whose numbers are on their way.
 
     Attributes:
-        decided: What was decided, without its tensors.
+        step: Completed steps of the optimizer.
+        epoch: Epoch.
+        optimizer_index: Position of the optimizer.
+        is_first_look: Whether this was the first look at the step.
         clippers: Names of those who clip.
         reasons: Of those who may leave the step out.
         transfer: The numbers.
@@ -34,6 +37,7 @@ class _Arriving:
     step: int
     epoch: int
     optimizer_index: int
+    is_first_look: bool
     clippers: str
     reasons: Sequence[str]
     transfer: Transfer
@@ -70,6 +74,7 @@ class Reckoning:
                 step=decided.step,
                 epoch=decided.context.epoch,
                 optimizer_index=decided.context.optimizer_index,
+                is_first_look=decided.is_first_look,
                 clippers=", ".join(dict.fromkeys(clip.name for clip in clips)),
                 reasons=[skip.why for skip in verdict.skips],
                 transfer=Transfer({name: n.reshape(()) for name, n in numbers.items()}),
@@ -88,13 +93,14 @@ class Reckoning:
         arrived, self._arriving = self._arriving, []
         for step in arrived:
             skipped = self._record(step, step.transfer.arrive())
-            if judge and not self._audit.dry_run:
+            if judge and not self._audit.dry_run and (step.is_first_look or skipped):
                 self.budget.note(step.optimizer_index, step.step, skipped=skipped)
 
     def _record(self, step: _Arriving, numbers: dict[str, Array]) -> bool:
         coefficient = float(numbers.get("coefficient", torch.nan))
-        self._audit.note_step(coefficient)
-        if is_clipped(coefficient):
+        if step.is_first_look:
+            self._audit.note_step(coefficient)
+        if step.is_first_look and is_clipped(coefficient):
             found = {"norm": float(numbers["norm"]), "coefficient": coefficient}
             self._note(self._action("clip", step, step.clippers, found))
         for i, why in enumerate(step.reasons):

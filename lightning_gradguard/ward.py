@@ -81,7 +81,7 @@ class Ward:
         self.pending: Decided | None = None
         self.lr_factors: Sequence[float] = ()
         self._roster_of, self._ranks, self._dry_run = roster_of, ranks, dry_run
-        self._roster = roster_of(optimizer)
+        self._roster, self._is_settled = roster_of(optimizer), False
         self._frames: list[Frame] = []
         self._findings: list[Finding] = []
         self._bracket: Bracket | None = None
@@ -90,7 +90,8 @@ class Ward:
     def roster(self) -> Roster:
         """The parameters, as the optimizer has them now."""
         now = [id(p) for group in self.optimizer.param_groups for p in group["params"]]
-        if now != [id(member.parameter) for member in self._roster.members]:
+        # Once more in the first step: only then it is known which layer comes last.
+        if not self._is_settled or now != [id(m.parameter) for m in self._roster.members]:
             self._roster = self._roster_of(self.optimizer)
         return self._roster
 
@@ -173,6 +174,7 @@ class Ward:
         self.pending = None
         if not gradients.present:
             return None
+        self._is_settled = True
         frames, findings, self._frames, self._findings = self._frames, self._findings, [], []
         moment = Moment(
             step=self.steps,
@@ -208,9 +210,13 @@ class Ward:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything needed to go on, as JSON types."""
-        return {"steps": self.steps, "remedies": self.council.state_dict()}
+        return {
+            "steps": self.steps,
+            "lr_factors": list(self.lr_factors),
+            "remedies": self.council.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`."""
-        self.steps = state["steps"]
+        self.steps, self.lr_factors = state["steps"], tuple(state["lr_factors"])
         self.council.load_state_dict(state["remedies"])

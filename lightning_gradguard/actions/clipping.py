@@ -50,7 +50,7 @@ def clip_(gradients: Gradients, decisions: Sequence[Decision], *, dry_run: bool 
         if not dry_run:
             _scale_(gradients, factor)
         squares = gradients.squares * factor.square()
-        after = squares[gradients.roster.index(f"present {here}", here)].sum().sqrt()
+        after = squares[gradients.roster.index(here)].sum().sqrt()
     norm = gradients.norm
     ratio = torch.where(norm > 0.0, after / norm, torch.ones_like(norm))
     return torch.where(torch.isfinite(norm), ratio, torch.full_like(ratio, torch.nan))

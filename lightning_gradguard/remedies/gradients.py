@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from lightning_gradguard import devices
 from lightning_gradguard.measure import backend_for, plain_values
 
 __all__ = ["Gradients", "Known", "Member", "Roster", "measure_squares", "weight_unit_norms"]
+
+_MOST_TABLES: Final = 64
+"""Sets of indices that are kept, for models in which now these and now those parts are used."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,15 +60,22 @@ class Roster:
         return self.members[0].parameter.device
 
     @cached_property
-    def tables(self) -> dict[str, Tensor]:
-        """What is kept on the device for this roster, so that no step waits for its copy."""
+    def _tables(self) -> dict[tuple[int, ...], Tensor]:
         return {}
 
-    def index(self, name: str, numbers: Sequence[int]) -> Tensor:
-        """Return indices as a tensor on the device, copied there only once."""
-        if name not in self.tables:
-            self.tables[name] = torch.tensor(list(numbers), device=self.device, dtype=torch.long)
-        return self.tables[name]
+    def index(self, numbers: Sequence[int]) -> Tensor:
+        """Return indices as a tensor on the device, copied there only once.
+
+        Example:
+            >>> Roster((Member(nn.Parameter(torch.zeros(1)), "w", "layer"),)).index([0]).tolist()
+            [0]
+        """
+        key = tuple(numbers)
+        if key not in self._tables:
+            if len(self._tables) >= _MOST_TABLES:
+                self._tables.clear()
+            self._tables[key] = torch.tensor(key, device=self.device, dtype=torch.long)
+        return self._tables[key]
 
 
 class Known(NamedTuple):
@@ -138,7 +148,7 @@ class Gradients:
             return self.squares.new_zeros(())
         chosen = self.squares
         if len(self.present) < len(self.tensors):
-            chosen = chosen[self.roster.index(f"present {self.present}", self.present)]
+            chosen = chosen[self.roster.index(self.present)]
         return chosen.sum().sqrt()
 
     def unit_norms(self, member: int) -> Tensor:
@@ -205,13 +215,11 @@ def _look_up(
     ]
     if not found or min(found) < 0:
         return None
-    squares = known.squares[roster.index(f"known {found}", found)]
+    squares = known.squares[roster.index(found)]
     return squares if len(found) == len(tensors) else _spread(roster, tensors, squares)
 
 
 def _spread(roster: Roster, tensors: Sequence[Tensor | None], squares: Tensor) -> Tensor:
     """Put the numbers of present gradients in their places among NaN."""
     places = [i for i, tensor in enumerate(tensors) if tensor is not None]
-    return squares.new_full((len(tensors),), torch.nan).index_copy(
-        0, roster.index(f"present {places}", places), squares
-    )
+    return squares.new_full((len(tensors),), torch.nan).index_copy(0, roster.index(places), squares)

@@ -106,7 +106,7 @@ class Only:
         return not layers or not own.isdisjoint(layers)
 
     def _take(self, gradients: Gradients) -> Gradients:
-        index = gradients.roster.index(f"only {self._chosen}", self._chosen)
+        index = gradients.roster.index(self._chosen)
         tensors = [gradients.tensors[i] for i in self._chosen]
         return Gradients(self._part, tensors, gradients.squares[index], gradients.scale)
 
@@ -127,7 +127,7 @@ class Only:
 
     def _spread(self, factors: Tensor, full: Roster) -> Tensor:
         whole = torch.ones(len(full.members), dtype=factors.dtype, device=factors.device)
-        index = full.index(f"only {self._chosen}", self._chosen)
+        index = full.index(self._chosen)
         return whole.index_copy(0, index, factors.expand(len(self._chosen)).contiguous())
 
     def state_dict(self) -> dict[str, Any]:

@@ -51,13 +51,13 @@ def segment_norms(gradients: Gradients, per: Per) -> Tensor:
     here = gradients.present
     squares = gradients.squares
     if len(here) < len(rows):
-        squares = squares[roster.index(f"present {here}", here)]
-    index = roster.index(f"{per} {here}", [rows[i] for i in here])
+        squares = squares[roster.index(here)]
+    index = roster.index([rows[i] for i in here])
     sums = squares.new_zeros(len(names)).index_add(0, index, squares).sqrt()
     missing = sorted(set(range(len(names))) - {rows[i] for i in here})
     if not missing:
         return sums
-    return sums.index_fill(0, roster.index(f"missing {per} {missing}", missing), torch.nan)
+    return sums.index_fill(0, roster.index(missing), torch.nan)
 
 
 def clip(gradients: Gradients, per: Per, factors: Tensor, name: str) -> Scale | ScaleUnits:
@@ -77,7 +77,7 @@ def clip(gradients: Gradients, per: Per, factors: Tensor, name: str) -> Scale | 
         return ScaleUnits({i: parts[i] for i in gradients.present}, name)
     names = {key: i for i, key in enumerate(segment_names(roster, per))}
     rows = [names[_key(member, per)] for member in roster.members]
-    return Scale(factors[roster.index(f"rows {per}", rows)], name)
+    return Scale(factors[roster.index(rows)], name)
 
 
 def _key(member: Member, per: Per) -> str:
