@@ -33,24 +33,23 @@ def clip_(gradients: Gradients, decisions: Sequence[Decision], *, dry_run: bool 
         Norm afterwards over norm before, shape ``()``; NaN where that is not finite.
     """
     clamps = [decision for decision in decisions if isinstance(decision, Clamp)]
-    units = [decision.factors for decision in decisions if isinstance(decision, ScaleUnits)]
+    unit_decisions = [decision for decision in decisions if isinstance(decision, ScaleUnits)]
+    units = [decision.factors for decision in unit_decisions]
     factor = smallest_factor(decisions, gradients)
     here = gradients.present
     if not here or not (clamps or units or factor is not None):
         return torch.ones_like(gradients.norm)
-    if dry_run and (clamps or units):
+    if dry_run and clamps:
         gradients = _copied(gradients)
-    if clamps or units:
-        for clamp in clamps:
-            _clamp_(gradients, clamp)
+    writes = bool(clamps) or not dry_run
+    for clamp in clamps:
+        _clamp_(gradients, clamp)
+    known = None if clamps else _norm_after(gradients, factor, unit_decisions)
+    if units and writes:
         _scale_units_(gradients, factor, units)
-        after = _norm_now(gradients)
-    else:
-        assert factor is not None  # noqa: S101 - one of the three is there
-        if not dry_run:
-            _scale_(gradients, factor)
-        squares = gradients.squares * factor.square()
-        after = squares[gradients.roster.index(here)].sum().sqrt()
+    elif factor is not None and writes:
+        _scale_(gradients, factor)
+    after = _norm_now(gradients) if known is None else known
     norm = gradients.norm
     ratio = torch.where(norm > 0.0, after / norm, torch.ones_like(norm))
     return torch.where(torch.isfinite(norm), ratio, torch.full_like(ratio, torch.nan))
@@ -67,6 +66,30 @@ def smallest_factor(decisions: Sequence[Decision], gradients: Gradients) -> Tens
     return smallest
 
 
+def _norm_after(
+    gradients: Gradients, factor: Tensor | None, units: Sequence[ScaleUnits]
+) -> Tensor | None:
+    """Return the norm that scaling leaves, from what is known; None where it must be measured."""
+    here = gradients.roster.index(gradients.present)
+    one = torch.ones((), dtype=gradients.squares.dtype, device=gradients.squares.device)
+    factor = one if factor is None else factor
+    squares = gradients.squares * factor.square()
+    if not units:
+        return squares[here].sum().sqrt()
+    norms = units[0].norms
+    if len(units) > 1 or norms is None:
+        return None
+    members = list(units[0].factors)
+    own = factor.expand_as(squares)
+    sums = []
+    for i in members:
+        both = torch.minimum(units[0].factors[i].to(squares), own[i])
+        sums.append((both * norms[i]).square().sum())
+    return (
+        squares.index_copy(0, gradients.roster.index(members), torch.stack(sums))[here].sum().sqrt()
+    )
+
+
 def _copied(gradients: Gradients) -> Gradients:
     """Return copies of gradients that may be written to."""
     members = []
@@ -81,16 +104,16 @@ def _copied(gradients: Gradients) -> Gradients:
 
 def _scale_(gradients: Gradients, factor: Tensor) -> None:
     tensors = [tensor for tensor in gradients.tensors if tensor is not None]
-    if devices.is_host(factor.device) and bool((factor == 1.0).all()):
+    on_host = devices.is_host(factor.device)
+    if on_host and bool((factor == 1.0).all()):
         return  # known for free, and most steps are such
-    if factor.dim() == 0:
-        if all(tensor.layout is torch.strided for tensor in tensors):
-            torch._foreach_mul_(tensors, factor)
-            return
-        factor = factor.expand(len(gradients.tensors))
-    for tensor, own in zip(gradients.tensors, factor.unbind(), strict=True):
-        if tensor is not None:
-            tensor.mul_(own)
+    if factor.dim() == 0 and all(tensor.layout is torch.strided for tensor in tensors):
+        torch._foreach_mul_(tensors, factor)
+        return
+    own = factor.expand(len(gradients.tensors))[gradients.roster.index(gradients.present)]
+    for tensor, single in zip(tensors, own.tolist() if on_host else own.unbind(), strict=True):
+        if not on_host or single != 1.0:
+            tensor.mul_(single)
 
 
 def _scale_units_(
@@ -109,7 +132,8 @@ def _scale_units_(
         smallest = rows[0]
         for other in [*rows[1:], *([] if own is None else [own.expand_as(rows[0])])]:
             smallest = torch.minimum(smallest, other.to(smallest))
-        _scale_rows_(gradients.roster.members[i], tensor, smallest)
+        if not devices.is_host(smallest.device) or bool((smallest < 1.0).any()):
+            _scale_rows_(gradients.roster.members[i], tensor, smallest)
 
 
 def _scale_rows_(member: Member, tensor: Tensor, factors: Tensor) -> None:

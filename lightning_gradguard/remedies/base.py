@@ -81,10 +81,12 @@ class ScaleUnits:
     Attributes:
         factors: By position in the roster, ``(units,)`` each.
         name: What asks for it.
+        norms: The units' gradient norms, where they are known, so that nobody measures again.
     """
 
     factors: Mapping[int, Tensor]
     name: str
+    norms: Mapping[int, Tensor] | None = None
 
 
 @dataclass(frozen=True, eq=False)

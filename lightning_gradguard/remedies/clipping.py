@@ -51,7 +51,7 @@ def clip_to(
         norms: Those of the segments, where they are known already.
     """
     norms = segment_norms(moment.gradients, per) if norms is None else norms
-    return clip(moment.gradients, per, clip_factors(norms, limits.to(norms)), name)
+    return clip(moment.gradients, per, clip_factors(norms, limits.to(norms)), name, norms)
 
 
 def check_per(per: str) -> None:

@@ -7,7 +7,7 @@ exact norms on the device. Nothing is written, and nothing waits for the device.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -50,9 +50,11 @@ class Roster:
 
     Attributes:
         members: One per parameter.
+        notes: What others have found out about this roster and need at every step.
     """
 
     members: tuple[Member, ...]
+    notes: dict[str, object] = field(default_factory=dict)
 
     @cached_property
     def device(self) -> torch.device:
@@ -173,8 +175,8 @@ def _unit_norms(tensor: Tensor, member: Member, scale: Tensor | None) -> Tensor:
     if values.is_complex():
         values = values.abs()
     rows = values.movedim(member.unit_dim, 0) if values.dim() > 1 else values.reshape(1, -1)
-    wide = rows.reshape(rows.shape[0], -1).to(devices.widest_dtype(values.device))
-    norms: Tensor = torch.linalg.vector_norm(wide, dim=1)
+    dtype = devices.widest_dtype(values.device)
+    norms: Tensor = torch.linalg.vector_norm(rows.flatten(1), dim=1, dtype=dtype)
     return norms if scale is None else norms / scale.to(norms.dtype)
 
 

@@ -6,6 +6,7 @@ gradients by. Tensors stay on the device.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 import torch
@@ -22,6 +23,35 @@ Per = Literal["model", "group", "layer", "unit"]
 PER: Final[tuple[str, ...]] = get_args(Per)
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """The segments of a roster.
+
+    Attributes:
+        names: What tells them apart.
+        rows: For each member, the position of its segment.
+    """
+
+    names: tuple[str, ...]
+    rows: tuple[int, ...]
+
+
+def _layout(roster: Roster, per: Per) -> _Layout:
+    """Return the segments, found once for a roster."""
+    known = roster.notes.get(per)
+    if isinstance(known, _Layout):
+        return known
+    if per == "unit":
+        names = tuple(f"{m.name}[{i}]" for m in roster.members for i in range(_num_units(m)))
+        layout = _Layout(names, ())
+    else:
+        keys = [_key(member, per) for member in roster.members]
+        place = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+        layout = _Layout(tuple(place), tuple(place[key] for key in keys))
+    roster.notes[per] = layout
+    return layout
+
+
 def segment_names(roster: Roster, per: Per) -> tuple[str, ...]:
     """Return what tells the segments apart, in the order of `segment_norms`.
 
@@ -32,10 +62,7 @@ def segment_names(roster: Roster, per: Per) -> tuple[str, ...]:
         >>> segment_names(Roster((Member(weight, "0.weight", "0"),)), "unit")
         ('0.weight[0]', '0.weight[1]')
     """
-    if per == "unit":
-        return tuple(f"{m.name}[{i}]" for m in roster.members for i in range(_num_units(m)))
-    keys = [_key(member, per) for member in roster.members]
-    return tuple(dict.fromkeys(keys))
+    return _layout(roster, per).names
 
 
 def segment_norms(gradients: Gradients, per: Per) -> Tensor:
@@ -45,22 +72,19 @@ def segment_norms(gradients: Gradients, per: Per) -> Tensor:
         return (norm if gradients.present else torch.full_like(norm, torch.nan)).reshape(1)
     if per == "unit":
         return _unit_norms(gradients)
-    roster = gradients.roster
-    names = {name: i for i, name in enumerate(segment_names(roster, per))}
-    rows = [names[_key(member, per)] for member in roster.members]
-    here = gradients.present
-    squares = gradients.squares
-    if len(here) < len(rows):
+    roster, here, squares = gradients.roster, gradients.present, gradients.squares
+    layout = _layout(roster, per)
+    if len(here) < len(layout.rows):
         squares = squares[roster.index(here)]
-    index = roster.index([rows[i] for i in here])
-    sums = squares.new_zeros(len(names)).index_add(0, index, squares).sqrt()
-    missing = sorted(set(range(len(names))) - {rows[i] for i in here})
-    if not missing:
-        return sums
-    return sums.index_fill(0, roster.index(missing), torch.nan)
+    rows = [layout.rows[i] for i in here]
+    sums = squares.new_zeros(len(layout.names)).index_add(0, roster.index(rows), squares).sqrt()
+    missing = sorted(set(range(len(layout.names))) - set(rows))
+    return sums.index_fill(0, roster.index(missing), torch.nan) if missing else sums
 
 
-def clip(gradients: Gradients, per: Per, factors: Tensor, name: str) -> Scale | ScaleUnits:
+def clip(
+    gradients: Gradients, per: Per, factors: Tensor, name: str, norms: Tensor
+) -> Scale | ScaleUnits:
     """Say what to multiply gradients by.
 
     Args:
@@ -68,16 +92,17 @@ def clip(gradients: Gradients, per: Per, factors: Tensor, name: str) -> Scale | 
         per: As given there.
         factors: One per segment, in ``[0, 1]``.
         name: What asks for it.
+        norms: As returned there.
     """
     if per == "model":
         return Scale(factors.reshape(()), name)
     roster = gradients.roster
     if per == "unit":
-        parts = torch.split(factors, [_num_units(member) for member in roster.members])
-        return ScaleUnits({i: parts[i] for i in gradients.present}, name)
-    names = {key: i for i, key in enumerate(segment_names(roster, per))}
-    rows = [names[_key(member, per)] for member in roster.members]
-    return Scale(factors[roster.index(rows)], name)
+        sizes = [_num_units(member) for member in roster.members]
+        parts, measured = torch.split(factors, sizes), torch.split(norms, sizes)
+        here = gradients.present
+        return ScaleUnits({i: parts[i] for i in here}, name, {i: measured[i] for i in here})
+    return Scale(factors[roster.index(_layout(roster, per).rows)], name)
 
 
 def _key(member: Member, per: Per) -> str:
