@@ -134,6 +134,11 @@ class Guard:
             ward.detach()
         self._reckoning.collect(judge=False)
 
+    def start(self) -> None:
+        """Keep the state before the first step: what blows up at once can only go back to it."""
+        if self._return_point is not None:
+            self._return_point.keep({index: ward.steps for index, ward in self._wards.items()})
+
     # The moments of a step.
 
     def start_batch(self) -> None:

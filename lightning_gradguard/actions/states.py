@@ -10,14 +10,17 @@ import copy
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from lightning_gradguard import devices
 
 __all__ = ["Generations", "Stateful"]
+
+_LAZY: Final = (UninitializedBuffer, UninitializedParameter)
 
 
 class Stateful(Protocol):
@@ -104,7 +107,10 @@ class Generations:
             steps: Completed steps of each optimizer.
             extra: What to hand back with it.
         """
-        tensors = {name: _to_host(tensor) for name, tensor in _tensors_of(self._model).items()}
+        current = _tensors_of(self._model)
+        if any(isinstance(tensor, _LAZY) for tensor in current.values()):
+            return  # lazy layers have no state yet
+        tensors = {name: _to_host(tensor) for name, tensor in current.items()}
         optimizers = [_to_host(optimizer.state_dict()) for optimizer in self._optimizers]
         size = _num_bytes(tensors) + _num_bytes(optimizers)
         if self._max_bytes is not None and size > self._max_bytes:

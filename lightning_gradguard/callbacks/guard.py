@@ -247,6 +247,10 @@ class GradientGuard(GradientMonitor):
             )
         )
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the state that training starts from, after a checkpoint has been loaded."""
+        self._act(lambda guard: guard.start())
+
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: object, *_: object
     ) -> None:
