@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gradguard.actions.buffers import Buffers
+from lightning_gradguard.actions.scaler import ScalerKeeper
 from lightning_gradguard.actions.states import Stateful
 from lightning_gradguard.assemble import StepContext
-from lightning_gradguard.audit import Action, Audit, action_line
+from lightning_gradguard.audit import Action, Audit
 from lightning_gradguard.budget import Budget
 from lightning_gradguard.episodes import Episode
 from lightning_gradguard.errors import TrainingStoppedError
@@ -78,21 +79,20 @@ class Guard:
         self.stop_reason: str | None = None
         self.lost_buffers: list[str] = []
         self._remedies, self._on_error, self._dry_run = remedies, on_error, dry_run
-        self._roster_of, self._tell = roster_of, tell
+        self._roster_of = roster_of
         self._ranks = Ranks() if ranks is None else ranks
         self._may_skip = any(map(may_skip, remedies))
         self._acts_on_findings = any(map(acts_on_findings, remedies))
         keeps_buffers = self._may_skip and not dry_run
         self._buffers = Buffers(model) if keeps_buffers else None
-        self._reckoning = Reckoning(self.audit, Budget() if budget is None else budget, self._note)
+        self._reckoning = Reckoning(self.audit, Budget() if budget is None else budget, tell)
         self._return_point: ReturnPoint | None = None
         self._wards: dict[int, Ward] = {}
         self._loss: Tensor | None = None
         self._is_open = False
         self._raises = False
         self._rollback: tuple[Decided, GoBack] | None = None
-        self._scaler: Stateful | None = scaler
-        self._scaler_state: Any = None
+        self._scaler = ScalerKeeper(scaler)
         self._many_steps_per_batch = many_steps_per_batch
         self._is_calm = True
 
@@ -197,7 +197,7 @@ class Guard:
             context, loss, episodes, known=known, scale=scale, must_agree=self._must_agree
         )
         if decided is not None:
-            self._note_rates(decided, before)
+            self._reckoning.note_rates(decided, before)
             self._note_wishes(decided)
             if decided.is_first_look or self._is_late_skip(decided):
                 self._reckoning.send(decided)
@@ -249,9 +249,7 @@ class Guard:
         for ward in self._wards.values():
             if ward.was_refused:
                 self._settle_refused(ward)
-        if self._scaler is not None and self._scaler_state is not None:
-            self._scaler.load_state_dict(self._scaler_state)
-        self._scaler_state = None
+        self._scaler.restore_()
         self._move_in_time()
         if self._raises and self.stop_reason is not None:
             raise TrainingStoppedError(self.stop_reason)
@@ -276,19 +274,9 @@ class Guard:
             )
             why = rollback.why if done else f"no state from before step {rollback.before_step}"
             what = "rollback" if done else "give_up"
-            self._note_decided(what, decided, why, before_step=rollback.before_step)
+            self._reckoning.note(what, decided, why, before_step=rollback.before_step)
         elif self._return_point is not None and not self._is_open and self._is_calm:
             self._return_point.keep(steps)
-
-    # Records.
-
-    def _note_rates(self, decided: Decided, before: float) -> None:
-        now = min(decided.lr_factors, default=1.0)
-        why = "; ".join(dict.fromkeys(rate.why for rate in decided.verdict.rates if rate.why))
-        if now < before:
-            self._note_decided("reduce_lr", decided, why, lr_factor=now)
-        elif why:
-            self._note_decided("restore_lr", decided, why, lr_factor=now)
 
     def _note_wishes(self, decided: Decided) -> None:
         verdict = decided.verdict
@@ -296,33 +284,11 @@ class Guard:
             self._rollback = decided, verdict.rollback
         if verdict.stop is not None and self.stop_reason is None:
             what = "raise" if verdict.stop.as_error else "stop"
-            self._note_decided(what, decided, verdict.stop.why)
+            self._reckoning.note(what, decided, verdict.stop.why)
             if not self._dry_run:
                 self.stop_reason, self._raises = verdict.stop.why, verdict.stop.as_error
-        flag = verdict.skip
-        if self._scaler is not None and flag is not None and not self._dry_run and bool(flag):
-            # The step never happened for the scaler, either.
-            self._scaler_state = self._scaler.state_dict()
-
-    def _note_decided(self, what: str, decided: Decided, why: str, **numbers: float) -> None:
-        context = decided.context
-        self._note(
-            Action(
-                what=what,
-                step=decided.step,
-                why=why,
-                optimizer_index=context.optimizer_index,
-                epoch=context.epoch,
-                numbers=numbers,
-                dry_run=self._dry_run,
-            )
-        )
-
-    def _note(self, action: Action) -> None:
-        self.audit.note(action)
-        if action.what != "clip":
-            _log.info("gradguard: %s", action_line(action))
-        self._tell(action)
+        if not self._dry_run:
+            self._scaler.note(verdict.skip)
 
     @property
     def given_up(self) -> list[str]:

@@ -6,18 +6,26 @@ when too many steps were left out. Never waits for the device while a step goes 
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 
-from lightning_gradguard.audit import Action, Audit, is_clipped
+from lightning_gradguard.audit import Action, Audit, action_line, is_clipped
 from lightning_gradguard.budget import Budget
 from lightning_gradguard.remedies.base import Clamp, Scale, ScaleUnits
+from lightning_gradguard.remedies.council import Verdict
 from lightning_gradguard.transfer import Array, Transfer
 from lightning_gradguard.ward import Decided
 
 __all__ = ["Reckoning"]
+
+_log: Final = logging.getLogger(__name__)
+
+_NOTHING: Final = torch.empty(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,19 +33,13 @@ class _Arriving:
     """A step whose numbers are on their way.
 
     Attributes:
-        step: Completed steps of the optimizer.
-        epoch: Epoch.
-        optimizer_index: Position of the optimizer.
-        is_first_look: Whether this was the first look at the step.
+        decided: Where it is.
         clippers: Names of those who clip.
         reasons: Of those who may leave the step out.
         transfer: The numbers.
     """
 
-    step: int
-    epoch: int
-    optimizer_index: int
-    is_first_look: bool
+    decided: Decided
     clippers: str
     reasons: Sequence[str]
     transfer: Transfer
@@ -49,13 +51,55 @@ class Reckoning:
     Args:
         audit: Counts steps.
         budget: Judges how many steps were left out.
-        note: Takes every action.
+        tell: Called with every action.
     """
 
-    def __init__(self, audit: Audit, budget: Budget, note: Callable[[Action], None]) -> None:
+    def __init__(self, audit: Audit, budget: Budget, tell: Callable[[Action], None]) -> None:
         self.budget = budget
-        self._audit, self._note = audit, note
+        self._audit, self._tell = audit, tell
         self._arriving: list[_Arriving] = []
+
+    def note(self, what: str, decided: Decided, why: str, **numbers: float) -> None:
+        """Make a record of something that was decided on the host.
+
+        Args:
+            what: See `Action`.
+            decided: The step.
+            why: The reason.
+            numbers: What it rests on.
+        """
+        context = decided.context
+        self._record(
+            Action(
+                what=what,
+                step=decided.step,
+                why=why,
+                optimizer_index=context.optimizer_index,
+                epoch=context.epoch,
+                numbers=numbers,
+                dry_run=self._audit.dry_run,
+            )
+        )
+
+    def note_rates(self, decided: Decided, before: float) -> None:
+        """Make a record of a learning rate that was cut or has healed.
+
+        Args:
+            decided: The step.
+            before: The smallest factor before it.
+        """
+        now = min(decided.lr_factors, default=1.0)
+        why = "; ".join(dict.fromkeys(rate.why for rate in decided.verdict.rates if rate.why))
+        if now < before:
+            self.note("reduce_lr", decided, why, lr_factor=now)
+        elif why:
+            self.note("restore_lr", decided, why, lr_factor=now)
+
+    def _record(self, action: Action) -> None:
+        self._audit.note(action)
+        if action.what != "clip":
+            _log.info("gradguard: %s", action_line(action))
+        self._tell(action)
 
     def send(self, decided: Decided) -> None:
         """Let the numbers of a step travel to the host."""
@@ -71,10 +115,8 @@ class Reckoning:
         clips = [clip for clip in verdict.clips if isinstance(clip, (Scale, ScaleUnits, Clamp))]
         self._arriving.append(
             _Arriving(
-                step=decided.step,
-                epoch=decided.context.epoch,
-                optimizer_index=decided.context.optimizer_index,
-                is_first_look=decided.is_first_look,
+                # Not its tensors, which would keep memory.
+                decided=replace(decided, verdict=Verdict(), norm=_NOTHING, coefficient=None),
                 clippers=", ".join(dict.fromkeys(clip.name for clip in clips)),
                 reasons=[skip.why for skip in verdict.skips],
                 transfer=Transfer({name: n.reshape(()) for name, n in numbers.items()}),
@@ -92,33 +134,26 @@ class Reckoning:
         """
         arrived, self._arriving = self._arriving, []
         for step in arrived:
-            skipped = self._record(step, step.transfer.arrive())
-            if judge and not self._audit.dry_run and (step.is_first_look or skipped):
-                self.budget.note(step.optimizer_index, step.step, skipped=skipped)
+            skipped = self._settle(step, step.transfer.arrive())
+            decided = step.decided
+            if judge and not self._audit.dry_run and (decided.is_first_look or skipped):
+                index = decided.context.optimizer_index
+                self.budget.note(index, decided.step, skipped=skipped)
 
-    def _record(self, step: _Arriving, numbers: dict[str, Array]) -> bool:
-        coefficient = float(numbers.get("coefficient", torch.nan))
-        if step.is_first_look:
+    def _settle(self, step: _Arriving, numbers: dict[str, Array]) -> bool:
+        """Make records of a step, and tell whether it was left out."""
+        decided = step.decided
+        coefficient = float(numbers.get("coefficient", math.nan))
+        if decided.is_first_look:
             self._audit.note_step(coefficient)
-        if step.is_first_look and is_clipped(coefficient):
-            found = {"norm": float(numbers["norm"]), "coefficient": coefficient}
-            self._note(self._action("clip", step, step.clippers, found))
+            if is_clipped(coefficient):
+                found = {"norm": float(numbers["norm"]), "coefficient": coefficient}
+                self.note("clip", decided, step.clippers, **found)
         for i, why in enumerate(step.reasons):
             if numbers[f"when {i}"] > 0.0:
                 found = {"value": float(numbers[f"value {i}"])}
                 if f"limit {i}" in numbers:
                     found["limit"] = float(numbers[f"limit {i}"])
-                self._note(self._action("skip", step, why, found))
+                self.note("skip", decided, why, **found)
                 return True
         return False
-
-    def _action(self, what: str, step: _Arriving, why: str, numbers: dict[str, float]) -> Action:
-        return Action(
-            what=what,
-            step=step.step,
-            why=why,
-            optimizer_index=step.optimizer_index,
-            epoch=step.epoch,
-            numbers=numbers,
-            dry_run=self._audit.dry_run,
-        )

@@ -298,7 +298,8 @@ class Session:
         self._deliver(self.probe.flush())
 
     @_watching
-    def _catch_up(self) -> None:
+    def catch_up(self) -> None:
+        """Judge what has arrived."""
         self._deliver(self.probe.collect())
 
     def summary(self) -> Summary:
@@ -361,7 +362,7 @@ class Session:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything needed to go on, as JSON types, after reading what has arrived."""
-        self._catch_up()
+        self.catch_up()
         return {
             "steps": {str(index): count for index, count in self.steps.items()},
             "observed": self._observed,

@@ -149,6 +149,7 @@ class GradientGuard(GradientMonitor):
         self._limits = max_consecutive_skips, max_skipped_fraction
         Budget(*self._limits)  # says at once what is wrong with them
         self._guard: Guard | None = None
+        self._has_ranks = False
         super().__init__(
             include=include,
             exclude=exclude,
@@ -206,7 +207,7 @@ class GradientGuard(GradientMonitor):
             self._attach_guard(trainer, guard, optimizer, index)
         if self._guard_state:
             self._restore_guard(guard)
-        self._guard = guard
+        self._guard, self._has_ranks = guard, trainer.world_size > 1
         self._keep_states(trainer, pl_module, guard)
         if pl_module.automatic_optimization:
             self._misplaced = doctor.Misplaced(trainer.optimizers)
@@ -243,9 +244,15 @@ class GradientGuard(GradientMonitor):
                 states,
                 every_n_steps=min(rollback.every_n_steps for rollback in rollbacks),
                 extra=self._inspector.learned,
-                restore_extra=self._inspector.forget_since,
+                restore_extra=self._forget_since,
             )
         )
+
+    def _forget_since(self, learned: Mapping[str, Any]) -> None:
+        """Let detectors know what they knew then, after they have seen the last step."""
+        if self._session is not None:
+            self._session.catch_up()
+        self._inspector.forget_since(learned)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the state that training starts from, after a checkpoint has been loaded."""
@@ -337,8 +344,8 @@ class GradientGuard(GradientMonitor):
         except TrainingStoppedError:
             raise  # this is what it was told to do
         except Exception as error:
-            if self._on_error == "raise":
-                raise
+            if self._on_error == "raise" or self._has_ranks:
+                raise  # of several ranks one alone cannot stop acting: the others would wait
             guard, self._guard = self._guard, None
             self._actions = guard.audit.actions
             guard.detach()
