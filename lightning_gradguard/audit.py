@@ -130,7 +130,7 @@ class Audit:
             self.counts[action.what] += 1
         self._actions.append(action)
         steps = self._first.setdefault(action.what, [])
-        if len(steps) < _MOST_STEPS_NAMED:
+        if len(steps) < _MOST_STEPS_NAMED and action.step not in steps:
             steps.append(action.step)
 
     def note_step(self, coefficient: float) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lightning_gradguard import remedies as known
 from lightning_gradguard import trainers
-from lightning_gradguard.remedies import Only, Remedy
+from lightning_gradguard.remedies import OnceSlowed, Only, Remedy
 from lightning_gradguard.rosters import roster_of
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def acts_of(remedies: Iterable[Remedy]) -> frozenset[str]:
 
 
 def _acts(remedy: Any) -> tuple[str, ...]:  # noqa: ANN401 - anybody's
-    while isinstance(remedy, Only):
+    while isinstance(remedy, (OnceSlowed, Only)):
         remedy = remedy.remedy
     if isinstance(remedy, _CLIPPERS):
         return ("clip",)

@@ -14,6 +14,7 @@ from lightning_gradguard.remedies.autoclip import AutoClip
 from lightning_gradguard.remedies.base import Remedy
 from lightning_gradguard.remedies.clip_norm import ClipNorm
 from lightning_gradguard.remedies.clip_value import ClipValue
+from lightning_gradguard.remedies.once_slowed import OnceSlowed
 from lightning_gradguard.remedies.only import Only
 from lightning_gradguard.remedies.reduce_lr import ReduceLearningRate
 from lightning_gradguard.remedies.robust import Robust
@@ -136,10 +137,20 @@ def responses(
 
 
 def auto_policy() -> list[Remedy]:
-    """Return what a user without opinions gets, see ``docs/acting.md`` for the reasons."""
+    """Return what a user without opinions gets; the reasons are in ``docs/acting.md``.
+
+    - A batch of NaN is left out.
+    - A gradient far beyond the latest ones is clipped to what is usual.
+    - Where training explodes, diverges or stays non-finite, it goes back to before that and on
+      with three tenths of the rate, again and again if need be.
+    - Where two such cuts have not helped, the weights and not the rate are too large: from then
+      on the gradient norm is held at 1.
+    """
+    faults = ("exploding", "diverging", "nonfinite")
+    rate = ReduceLearningRate(faults, factor=0.3, cooldown_steps=5, recovery_steps=1000)
     return [
         SkipNonFinite(),
-        Robust(),
-        Rollback(("diverging", "nonfinite")),
-        ReduceLearningRate("exploding"),
+        Robust(z_threshold=5.0),
+        OnceSlowed(ClipNorm(1.0), below=0.1),
+        Rollback(faults, max_rollbacks=8, rate=rate),
     ]

@@ -92,7 +92,7 @@ class Reckoning:
         why = "; ".join(dict.fromkeys(rate.why for rate in decided.verdict.rates if rate.why))
         if now < before:
             self.note("reduce_lr", decided, why, lr_factor=now)
-        elif why:
+        elif why and now > before:
             self.note("restore_lr", decided, why, lr_factor=now)
 
     def _record(self, action: Action) -> None:

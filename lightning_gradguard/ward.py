@@ -185,6 +185,7 @@ class Ward:
             has_scaler=context.has_scaler,
             frames=frames,
             findings=findings,
+            lr_factor=min(self.lr_factors, default=1.0),
             episodes=[e for e in episodes if e.last.optimizer_index == context.optimizer_index],
         )
         num_groups = len(self.optimizer.param_groups)

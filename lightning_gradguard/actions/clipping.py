@@ -41,6 +41,8 @@ def clip_(gradients: Gradients, decisions: Sequence[Decision], *, dry_run: bool 
         return torch.ones_like(gradients.norm)
     if dry_run and clamps:
         gradients = _copied(gradients)
+    elif not dry_run:
+        gradients = _writable(gradients)
     writes = bool(clamps) or not dry_run
     for clamp in clamps:
         _clamp_(gradients, clamp)
@@ -88,6 +90,18 @@ def _norm_after(
     return (
         squares.index_copy(0, gradients.roster.index(members), torch.stack(sums))[here].sum().sqrt()
     )
+
+
+def _writable(gradients: Gradients) -> Gradients:
+    """Give gradients whose entries share memory, as expanded ones do, memory of their own."""
+    tensors = list(gradients.tensors)
+    for i in gradients.present:
+        tensor = tensors[i]
+        if tensor is None or tensor.layout is not torch.strided or 0 not in tensor.stride():
+            continue
+        if tensor.numel() > 1:
+            tensors[i] = gradients.roster.members[i].parameter.grad = tensor.clone()
+    return replace(gradients, tensors=tensors)
 
 
 def _copied(gradients: Gradients) -> Gradients:

@@ -16,6 +16,7 @@ from lightning_gradguard.remedies.base import (
 )
 from lightning_gradguard.remedies.clip_norm import ClipNorm
 from lightning_gradguard.remedies.clip_value import ClipValue
+from lightning_gradguard.remedies.once_slowed import OnceSlowed
 from lightning_gradguard.remedies.only import Only
 from lightning_gradguard.remedies.reduce_lr import ReduceLearningRate
 from lightning_gradguard.remedies.robust import Robust
@@ -36,6 +37,7 @@ __all__ = [
     "GoBack",
     "LearningRate",
     "Moment",
+    "OnceSlowed",
     "Only",
     "ReduceLearningRate",
     "Remedy",

@@ -48,6 +48,8 @@ class Moment:
         frames: Steps of this optimizer that the monitor has judged since the last moment.
         findings: What it found in them.
         episodes: Faults of this optimizer that go on.
+        lr_factor: What the learning rates were multiplied by in the step before, the smallest of
+            all groups.
     """
 
     step: int
@@ -59,6 +61,7 @@ class Moment:
     frames: Sequence[Frame] = ()
     findings: Sequence[Finding] = ()
     episodes: Sequence[Episode] = ()
+    lr_factor: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
