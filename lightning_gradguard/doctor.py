@@ -173,25 +173,39 @@ class Misplaced:
         optimizers: Watched for a few steps.
     """
 
-    def __init__(self, optimizers: Iterable[torch.optim.Optimizer]) -> None:
-        self._steps = 0
+    def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        self._optimizers, self._left = optimizers, _STEPS_WATCHED * len(optimizers)
+        self._seen: dict[int, list[tuple[Tensor, int]]] = {}
         self._handles: list[RemovableHandle] = []
-        self._written: dict[int, list[tuple[Tensor, int]]] = {}
         for optimizer in optimizers:
             self._handles.append(optimizer.register_step_pre_hook(self._before))
             self._handles.append(optimizer.register_step_post_hook(self._after))
 
+    @property
+    def is_over(self) -> bool:
+        """Whether enough was seen."""
+        return self._left <= 0
+
     def remove(self) -> None:
-        """Stop looking."""
+        """Stop looking; never from a hook: torch forbids to remove hooks while it runs them."""
         for handle in self._handles:
             handle.remove()
-        self._handles, self._written = [], {}
+        self._handles, self._seen = [], {}
+
+    def after_backward(self) -> None:
+        """Take note of gradients that backward has just made."""
+        for optimizer in self._optimizers:
+            self._note(optimizer)
+
+    def _note(self, optimizer: torch.optim.Optimizer) -> None:
+        gradients = [p.grad for p in trainers.parameters_of(optimizer) if p.grad is not None]
+        self._seen[id(optimizer)] = [(gradient, _version(gradient)) for gradient in gradients]
 
     def _before(
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         closure = kwargs.get("closure") or (args[1] if len(args) > 1 else None)
-        if closure is None:
+        if closure is None or self.is_over:
             return None
 
         def look_then_close() -> Any:  # noqa: ANN401 - whatever the closure returns
@@ -202,23 +216,20 @@ class Misplaced:
         return (args[0], look_then_close, *args[2:]), rest
 
     def _after(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
-        gradients = [p.grad for p in trainers.parameters_of(optimizer) if p.grad is not None]
-        self._written[id(optimizer)] = [(g, _version(g)) for g in gradients]
-        self._steps += 1
-        if self._steps >= _STEPS_WATCHED * max(1, len(self._handles) // 2):
-            self.remove()
+        self._left -= 1
+        self._note(optimizer)
 
     def _compare(self, optimizer: torch.optim.Optimizer) -> None:
-        before = self._written.pop(id(optimizer), [])
-        changed = [g for g, version in before if _version(g) != version and bool(g.any())]
-        if changed:
-            self.remove()
-            _log.warning(
-                "gradguard: %s changes gradients at the start of its step, but under automatic "
-                "optimisation backward runs later, inside the step: what is clipped there is "
-                "thrown away. Use the plain optimizer, and GradientGuard(clip=...).",
-                type(optimizer).__name__,
-            )
+        before = self._seen.pop(id(optimizer), [])
+        if not any(_version(g) != version and bool(g.any()) for g, version in before):
+            return
+        self._left = 0
+        _log.warning(
+            "gradguard: %s changes gradients at the start of its step, but under automatic "
+            "optimisation backward runs later, inside the step: what is clipped there is "
+            "thrown away. Use the plain optimizer, and GradientGuard(clip=...).",
+            type(optimizer).__name__,
+        )
 
 
 def _version(tensor: Tensor) -> int:

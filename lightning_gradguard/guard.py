@@ -134,6 +134,11 @@ class Guard:
             ward.detach()
         self._reckoning.collect(judge=False)
 
+    def switch_off(self) -> None:
+        """Act no more, at once; `detach` comes later."""
+        for ward in self._wards.values():
+            ward.switch_off()
+
     def start(self) -> None:
         """Keep the state before the first step: what blows up at once can only go back to it."""
         if self._return_point is not None:
@@ -233,12 +238,13 @@ class Guard:
     def _put_back(self, skipped: bool | Tensor) -> None:  # noqa: FBT001 - as above
         """Put back the buffers that the step changed, and name those of which there is no copy."""
         lost = [] if self._buffers is None else self._buffers.restore_(skipped)
-        for name in lost:
-            if name not in self.lost_buffers:
-                self.lost_buffers.append(name)
-                _log.warning(
-                    "gradguard left a step out, but %s had changed and no copy was kept.", name
-                )
+        news = [name for name in lost if name not in self.lost_buffers]
+        if news and bool(skipped):
+            self.lost_buffers += news
+            names = ", ".join(news)
+            _log.warning(
+                "gradguard left a step out, but %s had changed and no copy was kept.", names
+            )
 
     def end_batch(self) -> None:
         """Do what can only be done between steps: go back, keep a state, stop.

@@ -37,10 +37,10 @@ def check_choice(argument: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(msg)
 
 
-def check_count(argument: str, value: object) -> None:
-    """Raise ``ValueError`` unless the value is a whole number of at least 1."""
-    if not isinstance(value, int) or value < 1:
-        msg = f"`{argument}` must be a whole number of at least 1, got {value!r}."
+def check_count(argument: str, value: object, *, least: int = 1) -> None:
+    """Raise ``ValueError`` unless the value is a whole number that is large enough."""
+    if not isinstance(value, int) or value < least:
+        msg = f"`{argument}` must be a whole number of at least {least}, got {value!r}."
         raise ValueError(msg)
 
 

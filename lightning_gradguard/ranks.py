@@ -72,8 +72,12 @@ class Ranks:
                 LearningRate(-factor, _why_of(verdict, why, -factor), groups=[group])
                 for group, factor in enumerate(factors)
             ],
-            rollback=None if before == -float("inf") else rollback or GoBack(int(-before), why),
-            stop=(stop or Stop(why, as_error=bool(as_error))) if stops else None,
+            rollback=None
+            if before == -float("inf")
+            else GoBack(int(-before), why if rollback is None else rollback.why),
+            stop=Stop(why if stop is None else stop.why, as_error=bool(as_error))
+            if stops
+            else None,
         )
 
     def _tensor(self, numbers: list[float]) -> Tensor:

@@ -137,6 +137,12 @@ class Ward:
         if self._bracket is not None:
             self._bracket.reset()
 
+    def switch_off(self) -> None:
+        """Act no more; `detach` comes later."""
+        if self._bracket is not None:
+            self._bracket.switch_off()
+        self.pending = None
+
     def detach(self) -> None:
         """Let go of the optimizer."""
         if self._bracket is not None:

@@ -11,6 +11,7 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer
 
 __all__ = ["Buffers"]
 
@@ -75,11 +76,11 @@ class Buffers:
         before, self._kept = self._kept, {}
         sources, copies = [], []
         for prefix, module in self._model.named_modules():
-            for key, buffer in module._buffers.items():  # noqa: SLF001 - by module, to set them again
-                if buffer is None:
+            for key, buffer in module._buffers.items():
+                if buffer is None or isinstance(buffer, UninitializedBuffer):
                     continue
                 name = f"{prefix}.{key}" if prefix else key
-                kept = _Kept(module, key, buffer, buffer._version, None)  # noqa: SLF001 - no other way to ask
+                kept = _Kept(module, key, buffer, buffer._version, None)
                 if self._may_change(name, module, buffer):
                     old = before[name].copy if name in before else None
                     kept.copy = _fitting(old, buffer)
@@ -104,17 +105,10 @@ class Buffers:
         self._note_changes()
         lost = []
         for name, kept in self._kept.items():
-            now = kept.module._buffers.get(kept.key)  # noqa: SLF001 - see above
-            if kept.copy is None:
-                if now is not kept.buffer or now._version != kept.version:  # noqa: SLF001 - see above
-                    lost.append(name)
-                continue
-            if now is None or now.shape != kept.copy.shape:
-                kept.module._buffers[kept.key] = kept.copy.clone()  # noqa: SLF001 - see above
-            elif flag is True:
-                now.copy_(kept.copy)
-            else:
-                now.copy_(torch.where(flag.to(now.device), kept.copy, now))
+            if kept.copy is not None:
+                _put_back_(kept, flag)
+            elif _has_changed(kept):
+                lost.append(name)
         return lost
 
     def _may_change(self, name: str, module: nn.Module, buffer: Tensor) -> bool:
@@ -124,11 +118,33 @@ class Buffers:
         return is_unknown or name in self._changing or _has_running_statistics(module)
 
     def _note_changes(self) -> None:
-        for name, kept in self._kept.items():
-            now = kept.module._buffers.get(kept.key)  # noqa: SLF001 - see above
-            is_same = now is kept.buffer and now._version == kept.version  # noqa: SLF001 - see above
-            if not is_same:
-                self._changing.add(name)
+        self._changing.update(name for name, kept in self._kept.items() if _has_changed(kept))
+
+
+def _has_changed(kept: _Kept) -> bool:
+    now = kept.module._buffers.get(kept.key)
+    return now is not kept.buffer or now._version != kept.version
+
+
+def _put_back_(kept: _Kept, flag: bool | Tensor) -> None:  # noqa: FBT001 - as `Buffers.restore_`
+    """Put one buffer back; another tensor in its place is nobody's to write to."""
+    assert kept.copy is not None  # noqa: S101 - asked for those that have one
+    now = kept.module._buffers.get(kept.key)
+    is_other = now is not kept.buffer
+    if is_other and (now is None or now.shape != kept.copy.shape):
+        flag = bool(flag)
+    if flag is True or now is None:
+        if flag and (not is_other or kept.buffer._version != kept.version):
+            kept.buffer.copy_(kept.copy)
+        if flag:
+            kept.module._buffers[kept.key] = kept.buffer
+    elif isinstance(flag, Tensor):
+        chosen = torch.where(flag.to(now.device), kept.copy, now)
+        if is_other:
+            kept.module._buffers[kept.key] = chosen
+        else:
+            now.copy_(chosen)
+    kept.version = kept.buffer._version
 
 
 def _has_running_statistics(module: nn.Module) -> bool:

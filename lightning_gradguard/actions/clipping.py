@@ -39,11 +39,9 @@ def clip_(gradients: Gradients, decisions: Sequence[Decision], *, dry_run: bool 
     here = gradients.present
     if not here or not (clamps or units or factor is not None):
         return torch.ones_like(gradients.norm)
-    if dry_run and clamps:
-        gradients = _copied(gradients)
-    elif not dry_run:
-        gradients = _writable(gradients)
     writes = bool(clamps) or not dry_run
+    if writes:
+        gradients = _writable(_copied(gradients) if dry_run else gradients)
     for clamp in clamps:
         _clamp_(gradients, clamp)
     known = None if clamps else _norm_after(gradients, factor, unit_decisions)
@@ -65,7 +63,12 @@ def smallest_factor(decisions: Sequence[Decision], gradients: Gradients) -> Tens
     smallest = factors[0].to(gradients.squares)
     for other in factors[1:]:
         smallest = torch.minimum(smallest, other.to(gradients.squares))
-    return smallest
+    return _harmless(smallest)
+
+
+def _harmless(factors: Tensor) -> Tensor:
+    """Take a factor that is NaN for 1, and none for more."""
+    return torch.nan_to_num(factors, nan=1.0).clamp(min=0.0, max=1.0)
 
 
 def _norm_after(
@@ -93,13 +96,18 @@ def _norm_after(
 
 
 def _writable(gradients: Gradients) -> Gradients:
-    """Give gradients whose entries share memory, as expanded ones do, memory of their own."""
+    """Have gradients whose entries have memory of their own: no two share it, none is twice there.
+
+    Expanded gradients share it, and sparse ones may hold an entry in several parts.
+    """
     tensors = list(gradients.tensors)
     for i in gradients.present:
         tensor = tensors[i]
-        if tensor is None or tensor.layout is not torch.strided or 0 not in tensor.stride():
+        if tensor is None:
             continue
-        if tensor.numel() > 1:
+        if tensor.layout is torch.sparse_coo and not tensor.is_coalesced():
+            tensors[i] = gradients.roster.members[i].parameter.grad = tensor.coalesce()
+        elif tensor.layout is torch.strided and 0 in tensor.stride() and tensor.numel() > 1:
             tensors[i] = gradients.roster.members[i].parameter.grad = tensor.clone()
     return replace(gradients, tensors=tensors)
 
@@ -146,25 +154,26 @@ def _scale_units_(
         smallest = rows[0]
         for other in [*rows[1:], *([] if own is None else [own.expand_as(rows[0])])]:
             smallest = torch.minimum(smallest, other.to(smallest))
+        smallest = _harmless(smallest)
         if not devices.is_host(smallest.device) or bool((smallest < 1.0).any()):
             _scale_rows_(gradients.roster.members[i], tensor, smallest)
 
 
 def _scale_rows_(member: Member, tensor: Tensor, factors: Tensor) -> None:
+    """Multiply each unit by its factor; a vector is one unit."""
+    if tensor.dim() <= 1:
+        tensor.mul_(factors.reshape(()))
+        return
     if tensor.layout is not torch.strided:
-        dense = tensor.coalesce()
-        rows = dense.indices()[member.unit_dim]
-        values = dense.values()
-        shape = [-1] + [1] * (values.dim() - 1)
-        scaled = values * factors.to(values.dtype)[rows].view(shape)
-        member.parameter.grad = torch.sparse_coo_tensor(
-            dense.indices(), scaled, dense.shape, is_coalesced=True
-        )
+        rows = tensor.indices()[member.unit_dim]
+        values = tensor.values()
+        values.mul_(factors.to(values.dtype)[rows].view([-1] + [1] * (values.dim() - 1)))
         return
     shape = [1] * tensor.dim()
-    if tensor.dim() > 1:
-        shape[member.unit_dim] = -1
-    tensor.mul_(factors.to(tensor.real.dtype).view(shape if tensor.dim() else []))
+    shape[member.unit_dim] = -1
+    # Not in 16 bits, where a small factor would be rounded to zero.
+    real = torch.promote_types(tensor.real.dtype, torch.float32)
+    tensor.copy_(tensor * factors.to(real).view(shape))
 
 
 def _clamp_(gradients: Gradients, clamp: Clamp) -> None:
@@ -174,8 +183,6 @@ def _clamp_(gradients: Gradients, clamp: Clamp) -> None:
         if tensor is None:
             continue
         if tensor.layout is not torch.strided:
-            tensor = tensor.coalesce()
-            gradients.roster.members[i].parameter.grad = tensor
             tensor = tensor.values()
         real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
         if gradients.scale is None:

@@ -65,7 +65,7 @@ class Bracket:
         self._optimizer = optimizer
         self._final_orders, self._after = final_orders, after
         self._handles: list[RemovableHandle] = []
-        self._depth = 0
+        self._depth, self._is_off = 0, False
         self._early_factors: Callable[[], Sequence[float]] | None = None
         self._forget()
 
@@ -104,6 +104,15 @@ class Bracket:
         self._restore()
         self._forget()
 
+    def switch_off(self) -> None:
+        """Act no more, and undo what was done to the step that goes on.
+
+        The hooks stay until `detach`: this may be called from one of them, and torch forbids to
+        remove hooks while it runs them.
+        """
+        self._is_off = True
+        self.reset()
+
     def detach(self) -> None:
         """Let go of the optimizer, and undo what an interrupted step left."""
         for handle in self._handles:
@@ -114,6 +123,8 @@ class Bracket:
     def _before(
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if self._is_off:
+            return None
         self._depth += 1
         if self._depth > 1:
             return None  # a class that calls its parent's step in its own
@@ -132,7 +143,11 @@ class Bracket:
             return None
 
         def closure_then_act() -> Any:  # noqa: ANN401 - whatever the closure returns
-            result = closure()
+            try:
+                result = closure()
+            except BaseException:
+                self.reset()  # whoever catches this may try again
+                raise
             self._act_()
             return result
 
@@ -140,6 +155,8 @@ class Bracket:
 
     def _act_(self) -> None:
         """Do what was ordered, now that nobody else will touch the gradients."""
+        if self._is_off:
+            return
         orders = self._final_orders()
         self.evaluations += 1
         if orders.skip is not None:
@@ -181,7 +198,7 @@ class Bracket:
 
     def _over(self, *_: object) -> None:
         self._depth -= 1
-        if self._depth > 0:
+        if self._depth > 0 or self._is_off:
             return
         skipped = self.skipped
         if self._undo is not None and skipped is True:

@@ -149,6 +149,7 @@ class GradientGuard(GradientMonitor):
         self._limits = max_consecutive_skips, max_skipped_fraction
         Budget(*self._limits)  # says at once what is wrong with them
         self._guard: Guard | None = None
+        self._retired: Guard | None = None
         self._has_ranks = False
         super().__init__(
             include=include,
@@ -218,10 +219,9 @@ class GradientGuard(GradientMonitor):
         self, trainer: Trainer, guard: Guard, optimizer: torch.optim.Optimizer, index: int
     ) -> None:
         def decide_late() -> None:
+            context = self._context(trainer, trainer.lightning_module, index)
             scale = trainers.scale_in(optimizer)
-            guard.decide(
-                self._context(trainer, trainer.lightning_module, index), self.episodes, scale=scale
-            )
+            self._act(lambda guard: guard.decide(context, self.episodes, scale=scale))
 
         guard.attach(index, optimizer, decide_late)
 
@@ -273,6 +273,12 @@ class GradientGuard(GradientMonitor):
         scale = trainers.loss_scale(trainer, loss.device)
         self._act(lambda guard: guard.add_loss(loss, scale))
 
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take note of gradients that have just been made."""
+        super().on_after_backward(trainer, pl_module)
+        if self._misplaced is not None:
+            self._misplaced.after_backward()
+
     @torch.no_grad()
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
@@ -294,6 +300,9 @@ class GradientGuard(GradientMonitor):
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:  # noqa: ANN401 - Lightning's own
         """Finish the batch; go back or stop, if that was decided."""
         super().on_train_batch_end(trainer, *args)
+        if self._misplaced is not None and self._misplaced.is_over:
+            self._misplaced.remove()
+            self._misplaced = None
         self._act(lambda guard: guard.end_batch())
         if self._guard is not None and self._guard.stop_reason is not None:
             # Again after each batch: `min_steps` would make the trainer forget it.
@@ -304,11 +313,12 @@ class GradientGuard(GradientMonitor):
             guard = self._guard
             self._act(lambda guard: guard.detach())
             self._guard_state, self._actions = guard.state_dict(), guard.audit.actions
+        elif self._retired is not None:
+            self._retired.detach()
         if self._misplaced is not None:
             self._misplaced.remove()
-            self._misplaced = None
         super()._finish()
-        self._guard = None
+        self._guard = self._retired = self._misplaced = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs, as JSON types."""
@@ -347,8 +357,8 @@ class GradientGuard(GradientMonitor):
             if self._on_error == "raise" or self._has_ranks:
                 raise  # of several ranks one alone cannot stop acting: the others would wait
             guard, self._guard = self._guard, None
-            self._actions = guard.audit.actions
-            guard.detach()
+            self._retired, self._actions = guard, guard.audit.actions
+            guard.switch_off()
             reason = f"{type(error).__name__}: {error}"
             _log.critical("gradguard can no longer act: the run is unprotected. %s", reason)
 

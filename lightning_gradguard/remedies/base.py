@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
+from lightning_gradguard import options
 from lightning_gradguard.episodes import Episode
 from lightning_gradguard.findings import Finding
 from lightning_gradguard.frame import Frame
@@ -64,6 +65,13 @@ class Moment:
     lr_factor: float = 1.0
 
 
+def _check_tensor(argument: str, value: object, *, dims: Sequence[int]) -> None:
+    if not isinstance(value, Tensor) or value.dim() not in dims:
+        shapes = " or ".join("()" if dim == 0 else "(members,)" for dim in dims)
+        msg = f"`{argument}` must be a tensor of shape {shapes}, got {value!r}."
+        raise TypeError(msg)
+
+
 @dataclass(frozen=True, eq=False)
 class Scale:
     """Multiply gradients by factors of at most 1; of several, the smallest holds.
@@ -75,6 +83,9 @@ class Scale:
 
     factors: Tensor
     name: str
+
+    def __post_init__(self) -> None:
+        _check_tensor("factors", self.factors, dims=(0, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +117,9 @@ class Clamp:
     name: str
     members: Sequence[int] | None = None
 
+    def __post_init__(self) -> None:
+        options.check_positive(limit=self.limit)
+
 
 @dataclass(frozen=True, eq=False)
 class Skip:
@@ -123,6 +137,9 @@ class Skip:
     value: Tensor | None = None
     limit: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        _check_tensor("when", self.when, dims=(0,))
+
 
 @dataclass(frozen=True)
 class LearningRate:
@@ -138,6 +155,12 @@ class LearningRate:
     why: str = ""
     groups: Sequence[int] | None = None
 
+    def __post_init__(self) -> None:
+        options.check_positive(factor=self.factor)
+        if self.factor > 1.0:
+            msg = f"`factor` must be at most 1, got {self.factor!r}: a guard never speeds up."
+            raise ValueError(msg)
+
 
 @dataclass(frozen=True)
 class GoBack:
@@ -150,6 +173,9 @@ class GoBack:
 
     before_step: int
     why: str
+
+    def __post_init__(self) -> None:
+        options.check_count("before_step", self.before_step, least=0)
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,9 @@ class Only:
             return replace(decision, factors=self._spread(decision.factors, full))
         if isinstance(decision, ScaleUnits):
             factors = {self._chosen[i]: factor for i, factor in decision.factors.items()}
-            return replace(decision, factors=factors)
+            known = decision.norms
+            norms = None if known is None else {self._chosen[i]: n for i, n in known.items()}
+            return replace(decision, factors=factors, norms=norms)
         if isinstance(decision, Clamp):
             mine = range(len(self._chosen)) if decision.members is None else decision.members
             return replace(decision, members=[self._chosen[i] for i in mine])

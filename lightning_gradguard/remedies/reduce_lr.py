@@ -59,6 +59,11 @@ class ReduceLearningRate:
         self._now, self._ceiling = 1.0, 1.0
         self._last_cut, self._seen_until = -cooldown_steps, -1
 
+    @property
+    def lr_factor(self) -> float:
+        """What the rate is multiplied by now."""
+        return self._now
+
     def decide(self, moment: Moment) -> Sequence[Decision]:
         """Cut, heal, or leave the rate as it is."""
         faults = fresh_faults(moment, self.kinds, self._seen_until + 1)

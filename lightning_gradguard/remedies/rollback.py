@@ -63,15 +63,19 @@ class Rollback:
         generations: int = 4,
         max_bytes: int | None = None,
     ) -> None:
-        options.check_positive(
-            max_rollbacks=max_rollbacks, every_n_steps=every_n_steps, generations=generations
-        )
         self.kinds = as_kinds(kinds)
+        options.check_count("patience_steps", patience_steps)
+        options.check_count("max_rollbacks", max_rollbacks)
+        options.check_count("every_n_steps", every_n_steps)
+        options.check_count("generations", generations)
+        options.check_count("margin_steps", margin_steps, least=0)
+        options.check_count("max_bytes", 1 if max_bytes is None else max_bytes)
+        self._rate = ReduceLearningRate(self.kinds) if rate is None else rate
+        _check_rate(self._rate, self.kinds)
         self.patience_steps = patience_steps
         self.margin_steps, self.max_rollbacks = margin_steps, max_rollbacks
         self.every_n_steps, self.generations = every_n_steps, generations
         self.max_bytes = max_bytes
-        self._rate = ReduceLearningRate(self.kinds) if rate is None else rate
         self._done, self._seen_until, self._in_a_row = 0, -1, 0
 
     def decide(self, moment: Moment) -> Sequence[Decision]:
@@ -83,8 +87,9 @@ class Rollback:
             alive = [e for e in moment.episodes if e.last.kind != "nonfinite"]
             moment = replace(moment, episodes=alive)
         faults = fresh_faults(moment, self.kinds, self._seen_until + 1)
+        before = self._rate.lr_factor
         decisions = list(self._rate.decide(moment))
-        was_cut = bool(faults) and any(getattr(d, "why", "") for d in decisions)
+        was_cut = bool(faults) and self._rate.lr_factor < before
         if not moment.is_first_look or not was_cut or self._done >= self.max_rollbacks:
             return decisions
         self._done += 1
@@ -103,3 +108,14 @@ class Rollback:
         self._done, self._in_a_row = state["done"], state["in_a_row"]
         self._seen_until = state["seen_until"]
         self._rate.load_state_dict(state["rate"])
+
+
+def _check_rate(rate: object, kinds: Sequence[str]) -> None:
+    """Raise unless the rate is cut whenever the run goes back: else it would end the same way.
+
+    Raises:
+        ValueError: It is not cut for some of the kinds.
+    """
+    if not isinstance(rate, ReduceLearningRate) or not set(kinds) <= set(rate.kinds):
+        msg = f"`rate` must be a ReduceLearningRate for {', '.join(kinds)}, got {rate!r}."
+        raise ValueError(msg)

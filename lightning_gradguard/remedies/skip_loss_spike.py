@@ -6,7 +6,7 @@ In: the loss. Out: a flag on the device, in the same step.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from lightning_gradguard.remedies.memory import Memory
 
 __all__ = ["SkipLossSpike"]
 
+_RELATIVE_FLOOR: Final = 0.01
+"""Smallest standard deviation, as a share of the mean: after equal losses a ripple is no spike."""
+
 
 class SkipLossSpike:
     """Drop a step whose loss lies several standard deviations above the mean of the latest ones.
@@ -26,7 +29,7 @@ class SkipLossSpike:
 
     Args:
         sigmas: Standard deviations above the mean; ``> 0``.
-        window: How many of the latest losses count; ``>= 2``.
+        window: How many of the latest losses count; ``>= 1``.
         warmup_steps: Losses before which none is a spike.
 
     Raises:
@@ -52,7 +55,9 @@ class SkipLossSpike:
     acts_on_findings = False
 
     def __init__(self, sigmas: float = 6.0, *, window: int = 128, warmup_steps: int = 64) -> None:
-        options.check_positive(sigmas=sigmas, window=window, warmup_steps=warmup_steps)
+        options.check_positive(sigmas=sigmas)
+        options.check_count("window", window)
+        options.check_count("warmup_steps", warmup_steps)
         self.sigmas, self.window, self.warmup_steps = sigmas, window, warmup_steps
         self._memory = Memory({"losses": (window, torch.nan), "count": (1, 0.0)})
 
@@ -73,12 +78,14 @@ class SkipLossSpike:
         memory = self._memory
         past = memory["losses"][: max(1, min(memory.steps, self.window))]
         known = ~torch.isnan(past)
-        count = known.sum(dim=0).clamp(min=2)
-        mean = torch.nansum(past, dim=0) / count
+        count = known.sum(dim=0)
+        mean = torch.nansum(past, dim=0) / count.clamp(min=1)
         squares = torch.where(known, past - mean, torch.zeros_like(past)).square().sum(dim=0)
-        limit = mean + self.sigmas * (squares / (count - 1)).sqrt()
-        is_warm = memory["count"][0] >= self.warmup_steps
-        return torch.where(is_warm, limit, torch.full_like(limit, torch.inf))
+        std = (squares / (count - 1).clamp(min=1)).sqrt()
+        limit = mean + self.sigmas * torch.maximum(std, _RELATIVE_FLOOR * mean.abs())
+        # Where the loss was zero all the time, nobody knows what is far above it.
+        is_known = (memory["count"][0] >= self.warmup_steps) & (limit > mean)
+        return torch.where(is_known, limit, torch.full_like(limit, torch.inf))
 
     def _learn(self, loss: Tensor) -> None:
         memory = self._memory

@@ -61,9 +61,9 @@ class SkipOutlier:
         warmup_steps: int = 20,
         floor: float = 0.1,
     ) -> None:
-        options.check_positive(
-            z_threshold=z_threshold, min_factor=min_factor, floor=floor, window=window
-        )
+        options.check_positive(z_threshold=z_threshold, min_factor=min_factor, floor=floor)
+        options.check_count("window", window)
+        options.check_count("warmup_steps", warmup_steps)
         self.z_threshold, self.min_factor = z_threshold, min_factor
         self._past = LogNorms(window, warmup_steps, floor)
 

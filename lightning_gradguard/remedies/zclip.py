@@ -23,8 +23,8 @@ __all__ = ["ZClip"]
 class ZClip:
     """Clip norms that lie far above their moving mean.
 
-    During the warm-up only ``max_norm`` holds. Norms that are not finite teach nothing, and the
-    standard deviation has a floor, so that after equal norms a ripple is no outlier.
+    During the warm-up only ``max_norm`` holds. Norms that are zero or not finite teach nothing, and
+    the standard deviation has a floor, so that after equal norms a ripple is no outlier.
 
     Args:
         z_threshold: Standard deviations above the mean from which a norm is clipped; ``> 0``.
@@ -70,6 +70,7 @@ class ZClip:
         options.check_positive(z_threshold=z_threshold, warmup_steps=warmup_steps)
         options.check_positive(max_norm=1.0 if max_norm is None else max_norm)
         options.check_fraction(decay=decay)
+        options.check_positive(relative_floor=relative_floor)
         check_per(per)
         self.z_threshold, self.decay, self.warmup_steps = z_threshold, decay, warmup_steps
         self.max_norm, self.relative_floor, self.per = max_norm, relative_floor, per
@@ -98,7 +99,7 @@ class ZClip:
     def _learn(self, norms: Tensor, limited: Tensor) -> None:
         memory = self._memory
         count, mean, variance = memory["count"][0], memory["mean"][0], memory["variance"][0]
-        finite = torch.isfinite(norms)
+        known = torch.isfinite(norms) & (norms > 0.0)
         # Warm-up: mean and variance of all, one at a time (Welford).
         share = 1.0 / (count + 1.0)
         delta = limited - mean
@@ -115,7 +116,7 @@ class ZClip:
             "variance": torch.where(warm, next_variance, first_variance),
         }
         for name, numbers in learned.items():
-            memory[name] = torch.where(finite, numbers, memory[name][0]).unsqueeze(0)
+            memory[name] = torch.where(known, numbers, memory[name][0]).unsqueeze(0)
         memory.steps += 1
 
     def state_dict(self) -> dict[str, Any]:
