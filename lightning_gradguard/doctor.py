@@ -208,8 +208,11 @@ class Misplaced:
         if closure is None or self.is_over:
             return None
 
+        looks = iter((self._compare,))  # a line search closes several times, and clips between
+
         def look_then_close() -> Any:  # noqa: ANN401 - whatever the closure returns
-            self._compare(optimizer)
+            for look in looks:
+                look(optimizer)
             return closure()
 
         rest = {name: value for name, value in kwargs.items() if name != "closure"}

@@ -90,7 +90,7 @@ class Guard:
         self._wards: dict[int, Ward] = {}
         self._loss: Tensor | None = None
         self._is_open = False
-        self._raises = False
+        self._raises = self._has_ended = False
         self._rollback: tuple[Decided, GoBack] | None = None
         self._scaler = ScalerKeeper(scaler)
         self._many_steps_per_batch = many_steps_per_batch
@@ -288,7 +288,8 @@ class Guard:
         verdict = decided.verdict
         if verdict.rollback is not None and self._rollback is None:
             self._rollback = decided, verdict.rollback
-        if verdict.stop is not None and self.stop_reason is None:
+        if verdict.stop is not None and not self._has_ended:
+            self._has_ended = True
             what = "raise" if verdict.stop.as_error else "stop"
             self._reckoning.note(what, decided, verdict.stop.why)
             if not self._dry_run:

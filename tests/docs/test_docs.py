@@ -14,11 +14,12 @@ from tempfile import TemporaryDirectory
 import pytest
 
 import lightning_gradguard
-from lightning_gradguard import Frame, GradientMonitor, schema
+from lightning_gradguard import Frame, GradientGuard, GradientMonitor, schema
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 README = PAGES[0].read_text(encoding="utf-8")
+ACTING = (ROOT / "docs" / "acting.md").read_text(encoding="utf-8")
 STATISTICS = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
 CAUSES = (ROOT / "docs" / "causes-signs-cures.md").read_text(encoding="utf-8")
 RESULTS = (ROOT / "benchmarks" / "results" / "reference.md").read_text(encoding="utf-8")
@@ -95,6 +96,18 @@ def test_every_public_name_is_in_the_documentation(name):
 def test_every_option_of_the_monitor_is_in_the_readme():
     for option in GradientMonitor.__init__.__kwdefaults__:
         assert re.search(rf"^\| .*`{option}`.* \|", README, re.MULTILINE), option
+
+
+def test_every_option_of_the_guard_is_explained():
+    own = set(GradientGuard.__init__.__kwdefaults__) - set(GradientMonitor.__init__.__kwdefaults__)
+    for option in own:
+        assert re.search(rf"^\| .*`{option}`.* \|", ACTING, re.MULTILINE), option
+
+
+def test_the_guards_first_example_does_what_the_page_says():
+    page = ROOT / "docs" / "acting.md"
+    (said,) = re.findall(r"the last line prints `(.+?)`", ACTING)
+    assert said in output_of_examples(page).splitlines()
 
 
 def test_the_readme_says_how_to_run_the_tests():

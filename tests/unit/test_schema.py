@@ -40,8 +40,8 @@ def test_kinds_and_notices_are_those_of_the_design_and_share_no_name() -> None:
     }
 
 
-def test_there_are_ten_scalars() -> None:
-    assert len(set(schema.SCALARS)) == 10
+def test_there_are_eleven_scalars() -> None:
+    assert len(set(schema.SCALARS)) == 11
 
 
 def test_a_bin_per_octave_and_three_at_each_end() -> None:

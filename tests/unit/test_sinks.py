@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import CSVLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from lightning_gradguard import schema
+from lightning_gradguard import Action, schema
 from lightning_gradguard.events import Observation
 from lightning_gradguard.findings import Severity
 from lightning_gradguard.report.summary import summarise
@@ -65,6 +65,19 @@ def test_console_leaves_notices_to_the_summary_unless_asked() -> None:
 
 def test_console_is_silent_about_frames() -> None:
     assert printed(seen(make_frame())) == ""
+
+
+def test_console_prints_actions_but_clipping_and_of_each_kind_the_first_five() -> None:
+    skips = [Action(what="skip", step=step, why="loss is NaN") for step in range(7)]
+    lines = printed(Action(what="clip", step=0), *skips, Action(what="stop", step=9)).splitlines()
+    assert lines[0] == "gradguard: step 0  left this step out: loss is NaN"
+    assert lines[4] == f"{lines[0].replace('step 0', 'step 4')}; later ones are in the summary"
+    assert lines[5:] == ["gradguard: step 9  stops the training"]
+
+
+def test_the_summary_says_what_a_guard_did() -> None:
+    summary = summarise([], observed_steps=3, steps=3, acts=("left step 2 out",))
+    assert "  guard   left step 2 out" in str(summary).splitlines()
 
 
 def test_console_prints_the_summary_as_it_is() -> None:
@@ -127,6 +140,7 @@ def test_scalars_are_the_frames_numbers_under_their_keys() -> None:
         gradients=(3.0, 4.0, 0.0),
         update_ratio=(0.1, 0.2, math.nan),
         global_grad_norm_at_update=1.0,
+        guard_clip_coefficient=0.25,
         lr_factor=0.5,
         bad=[0],
     )
@@ -141,6 +155,7 @@ def test_scalars_are_the_frames_numbers_under_their_keys() -> None:
         "global_grad_norm": 5.0,
         "global_grad_norm_at_update": 1.0,
         "clip_coefficient": 0.2,
+        "guard_clip_coefficient": 0.25,
         "lr_factor": 0.5,
         "num_nonfinite": 3.0,
         "update_ratio_median": 0.15,
@@ -239,9 +254,8 @@ def test_tensorboard_shows_the_numbers_of_the_frame_at_its_step(writer) -> None:
     assert found["gradguard/global_grad_norm"] == [(1, 5.0), (3, 5.0)]
     assert found["gradguard/clip_coefficient"] == [(1, pytest.approx(0.2)), (3, pytest.approx(0.2))]
     assert found["gradguard_layers/grad_norm/l1"] == [(1, 4.0), (3, 4.0)]
-    assert {tag.removeprefix("gradguard/") for tag in found if tag.startswith("gradguard/")} == set(
-        schema.SCALARS
-    )
+    shown = {tag.removeprefix("gradguard/") for tag in found if tag.startswith("gradguard/")}
+    assert shown == set(schema.SCALARS) - {"guard_clip_coefficient"}  # where no guard clips
 
 
 def with_histogram(step, layers, counts):
