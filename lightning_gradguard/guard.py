@@ -199,7 +199,13 @@ class Guard:
             loss = self._ranks.mean(loss)
         before = min(ward.lr_factors, default=1.0)
         decided = ward.decide(
-            context, loss, episodes, known=known, scale=scale, must_agree=self._must_agree
+            context,
+            loss,
+            episodes,
+            known=known,
+            scale=scale,
+            must_agree=self._must_agree,
+            may_skip=self._may_skip,
         )
         if decided is not None:
             self._reckoning.note_rates(decided, before)

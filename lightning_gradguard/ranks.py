@@ -46,12 +46,13 @@ class Ranks:
         """Return the mean over ranks; NaN if it is NaN on any."""
         return number if self.world_size == 1 else self.reduce(number.clone(), "mean")
 
-    def agree(self, verdict: Verdict, num_groups: int) -> Verdict:
+    def agree(self, verdict: Verdict, num_groups: int, *, may_skip: bool = True) -> Verdict:
         """Return the most careful of all ranks' verdicts on what happens beside clipping.
 
         Args:
             verdict: This rank's.
             num_groups: Parameter groups of the optimizer.
+            may_skip: Whether any remedy may leave steps out; the same on all ranks.
         """
         if self.world_size == 1:
             return verdict
@@ -67,7 +68,7 @@ class Ranks:
         why = "another rank asked for it"
         return replace(
             verdict,
-            skips=[self._agreed_skip(verdict)] if verdict.skips else [],
+            skips=[self._agreed_skip(verdict)] if may_skip else [],
             rates=[
                 LearningRate(-factor, _why_of(verdict, why, -factor), groups=[group])
                 for group, factor in enumerate(factors)
@@ -85,10 +86,12 @@ class Ranks:
         return torch.tensor(numbers, dtype=devices.widest_dtype(device), device=device)
 
     def _agreed_skip(self, verdict: Verdict) -> Skip:
-        flag = verdict.skip
-        assert flag is not None  # noqa: S101 - asked only where there are any
-        agreed = self.reduce(flag.to(torch.float32), "max") > 0.0
-        return replace(verdict.skips[0], when=agreed)
+        """Return a flag that is set if it is on any rank; every rank must ask."""
+        mine = verdict.skip
+        flag = self._tensor([0.0]) if mine is None else mine.to(torch.float32).reshape(1)
+        agreed = (self.reduce(flag.to(self._tensor([])), "max") > 0.0).reshape(())
+        known = verdict.skips[0] if verdict.skips else Skip(agreed, "another rank asked for it")
+        return replace(known, when=agreed)
 
 
 def _why_of(verdict: Verdict, otherwise: str, factor: float) -> str:

@@ -165,6 +165,7 @@ class Ward:
         known: Known | None = None,
         scale: Tensor | None = None,
         must_agree: bool = False,
+        may_skip: bool = True,
     ) -> Decided | None:
         """Ask the remedies, clip, and remember the rest for the step; None without gradients.
 
@@ -175,6 +176,7 @@ class Ward:
             known: What was measured already.
             scale: What a gradient scaler left in the gradients.
             must_agree: Whether ranks may have seen different things.
+            may_skip: Whether any remedy may leave steps out.
         """
         gradients = Gradients.of(self.roster, known=known, scale=scale)
         self.pending = None
@@ -196,7 +198,8 @@ class Ward:
         )
         num_groups = len(self.optimizer.param_groups)
         verdict = self.council.ask(moment)
-        verdict = self._ranks.agree(verdict, num_groups) if must_agree else verdict
+        if must_agree:
+            verdict = self._ranks.agree(verdict, num_groups, may_skip=may_skip)
         self.lr_factors = verdict.lr_factors(num_groups)
         clips = verdict.clips
         self.pending = Decided(

@@ -39,16 +39,15 @@ def clip_(gradients: Gradients, decisions: Sequence[Decision], *, dry_run: bool 
     here = gradients.present
     if not here or not (clamps or units or factor is not None):
         return torch.ones_like(gradients.norm)
-    writes = bool(clamps) or not dry_run
-    if writes:
-        gradients = _writable(_copied(gradients) if dry_run else gradients)
-    for clamp in clamps:
-        _clamp_(gradients, clamp)
     known = None if clamps else _norm_after(gradients, factor, unit_decisions)
-    if units and writes:
-        _scale_units_(gradients, factor, units)
-    elif factor is not None and writes:
-        _scale_(gradients, factor)
+    if not dry_run or known is None:
+        gradients = _writable(_copied(gradients) if dry_run else gradients)
+        for clamp in clamps:
+            _clamp_(gradients, clamp)
+        if units:
+            _scale_units_(gradients, factor, units)
+        elif factor is not None:
+            _scale_(gradients, factor)
     after = _norm_now(gradients) if known is None else known
     norm = gradients.norm
     ratio = torch.where(norm > 0.0, after / norm, torch.ones_like(norm))

@@ -31,7 +31,9 @@ class ScalerKeeper:
 
     def note(self, flag: Tensor | None) -> None:
         """Keep the state, before the scaler learns of this step, if a flag says so."""
-        if self._scaler is not None and flag is not None and bool(flag):
+        if self._scaler is None or flag is None or self._state is not None:
+            return  # of several steps in one batch, the state before the first counts
+        if bool(flag):
             self._state = self._scaler.state_dict()
 
     def restore_(self) -> None:
