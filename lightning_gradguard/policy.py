@@ -75,14 +75,21 @@ def clippers(clip: Clip | None) -> list[Remedy]:
         return []
     if not isinstance(clip, Mapping):
         return [_clipper(clip)]
-    if not clip:
-        msg = '`clip` must name at least one glob of layers, as in {"critic.*": "agc"}, got {}.'
-        raise ValueError(msg)
+    _refuse_empty("clip", clip, "agc")
     globs = list(clip)
     return [
         Only(glob, _clipper(wanted), exclude=globs[:i])
         for i, (glob, wanted) in enumerate(clip.items())
     ]
+
+
+def _refuse_empty(argument: str, wanted: Mapping[str, object], example: str) -> None:
+    if not wanted:
+        msg = (
+            f"`{argument}` must name at least one glob of layers, as in "
+            f'{{"critic.*": "{example}"}}, got {{}}.'
+        )
+        raise ValueError(msg)
 
 
 def _clipper(clip: str | float | Remedy) -> Remedy:
@@ -123,6 +130,7 @@ def responses(
     if wanted is None:
         return []
     if isinstance(wanted, Mapping):
+        _refuse_empty(f"on_{fault}", wanted, "skip")
         globs = list(wanted)
         return [
             Only(glob, remedy, exclude=globs[:i])
