@@ -1,0 +1,234 @@
+"""States to go back to: the newest that is old enough, whole, and never written to."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_gradguard.actions.scaler import ScalerKeeper
+from lightning_gradguard.actions.states import Generations
+
+
+class Training:
+    """A tiny training with everything that has a state."""
+
+    def __init__(self, *, make=None):
+        torch.manual_seed(1)
+        self.model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+        self.model[2].register_buffer("hidden", torch.zeros(2), persistent=False)
+        parameters = self.model.parameters()
+        make = make or (lambda p: torch.optim.Adam(p, lr=0.1))
+        self.optimizer = make(parameters)
+        self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, 0.9)
+        self.steps = 0
+
+    def states(self, **options):
+        return Generations(self.model, [self.optimizer], [self.schedule], **options)
+
+    def run(self, steps):
+        for _ in range(steps):
+            generator = torch.Generator().manual_seed(self.steps)
+            loss = self.model(torch.randn(8, 3, generator=generator)).square().mean()
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.schedule.step()
+            self.model[2].hidden += loss.detach()
+            self.steps += 1
+        return self
+
+    def left(self):
+        tensors = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        return copy.deepcopy(
+            [
+                {name: tensor.detach() for name, tensor in tensors.items()},
+                self.optimizer.state_dict(),
+                self.schedule.state_dict(),
+            ]
+        )
+
+
+OPTIMIZERS = {
+    "adam": lambda p: torch.optim.Adam(p, lr=0.1),
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    "tensor rate": lambda p: torch.optim.AdamW(p, lr=torch.tensor(0.1), foreach=False),
+    "lbfgs-like lists": lambda p: torch.optim.ASGD(p, lr=0.1),
+}
+
+
+def assert_same(left, right):
+    torch.testing.assert_close(left, right, rtol=0.0, atol=0.0)
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.usefixtures("backend")
+def test_everything_goes_back_and_trains_on_as_it_did(make) -> None:
+    training = Training(make=make).run(5)
+    states = training.states()
+    states.keep({0: 5})
+    then = training.left()
+    later = training.run(4).left()
+    states.restore_(5)
+    assert_same(training.left(), then)
+    training.steps = 5
+    assert_same(training.run(4).left(), later)
+
+
+def test_training_on_does_not_write_to_what_is_kept() -> None:
+    training = Training().run(3)
+    states = training.states()
+    states.keep({0: 3})
+    then = training.left()
+    for _ in range(3):
+        training.run(4)
+        states.restore_(3)
+        assert_same(training.left(), then)
+
+
+def test_a_state_kept_before_the_first_step_is_the_start() -> None:
+    training = Training()
+    states = training.states()
+    states.keep({0: 0})
+    then = training.left()
+    training.run(3)
+    states.restore_(0)
+    assert_same(training.left(), then)
+    assert training.optimizer.state == {}
+
+
+def kept(*steps, **options):
+    """Return states of a weight that is its own step."""
+    model = nn.Linear(1, 1, bias=False)
+    states = Generations(model, [], [], **options)
+    for step in steps:
+        nn.init.constant_(model.weight, step)
+        states.keep({0: step}, extra=f"at {step}")
+    return states, model
+
+
+@pytest.mark.parametrize(
+    ("before_step", "expected"), [(30, 30), (29, 20), (20, 20), (19, 10), (10, 10), (99, 30)]
+)
+def test_the_newest_state_from_before_a_step_is_found(before_step, expected) -> None:
+    states, model = kept(10, 20, 30)
+    assert states.find(before_step)
+    assert states.restore_(before_step) == f"at {expected}"
+    assert model.weight.item() == expected
+
+
+def test_younger_states_are_forgotten() -> None:
+    states, _ = kept(10, 20, 30)
+    states.restore_(25)
+    assert len(states) == 2
+    assert states.restore_(99) == "at 20"
+
+
+def test_where_no_state_is_old_enough_that_is_said() -> None:
+    states, model = kept(10, 20)
+    assert not states.find(9)
+    with pytest.raises(LookupError, match=r"No state from before step 9 was kept\."):
+        states.restore_(9)
+    assert model.weight.item() == 20
+    assert not kept()[0].find(100)
+
+
+def test_only_so_many_generations_are_kept_and_the_oldest_go() -> None:
+    states, _ = kept(10, 20, 30, 40, 50, most=3)
+    assert len(states) == 3
+    assert not states.find(29)
+    assert states.restore_(30) == "at 30"
+
+
+def test_memory_is_bounded_and_the_oldest_go_first() -> None:
+    states, _ = kept(10, 20, 30, max_bytes=8)  # of 4 bytes each
+    assert (len(states), states.num_bytes) == (2, 8)
+    assert not states.find(19)
+    assert kept(10, max_bytes=3)[0].num_bytes == 0
+
+
+def test_what_optimizers_keep_counts() -> None:
+    training = Training().run(1)
+    states = training.states()
+    states.keep({0: 1})
+    tensors = training.left()[0].values()
+    own = sum(t.numel() * t.element_size() for t in tensors)
+    moments = sum(
+        t.numel() * t.element_size() for s in training.optimizer.state.values() for t in s.values()
+    )
+    assert states.num_bytes == own + moments
+
+
+def test_steps_are_those_of_the_optimizer_that_is_asked_about() -> None:
+    model = nn.Linear(1, 1)
+    states = Generations(model, [], [])
+    states.keep({0: 10, 1: 3}, extra="early")
+    states.keep({0: 20, 1: 6}, extra="late")
+    assert states.find(5, optimizer_index=1)
+    assert not states.find(5, optimizer_index=0)
+    assert states.restore_(6, optimizer_index=1) == "late"
+    assert states.restore_(0, optimizer_index=2) == "late"  # it has made no step
+
+
+def test_a_scaler_is_kept_too() -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    scaler.scale(torch.ones(1))
+    states = Generations(nn.Linear(1, 1), [], [scaler])
+    states.keep({0: 0})
+    scaler.update(2.0)
+    states.restore_(0)
+    assert scaler.get_scale() == 64.0
+
+
+def test_what_has_no_shape_yet_is_not_kept() -> None:
+    model = nn.LazyLinear(2)
+    states = Generations(model, [], [])
+    states.keep({0: 0})
+    assert len(states) == 0
+    model(torch.ones(1, 3))
+    states.keep({0: 1})
+    assert len(states) == 1
+
+
+def test_a_tensor_of_another_shape_than_then_is_left_alone() -> None:
+    model = nn.Linear(2, 1)
+    model.register_buffer("cache", torch.zeros(2))
+    states = Generations(model, [], [])
+    states.keep({0: 0})
+    model.cache = torch.ones(5)
+    nn.init.constant_(model.weight, 9.0)
+    states.restore_(0)
+    assert model.cache.tolist() == [1.0] * 5
+    assert not (model.weight == 9.0).any()
+
+
+def test_copies_from_a_device_are_waited_for(monkeypatch) -> None:
+    waited = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append(True))
+    states, _ = kept(10)
+    states.restore_(10)
+    assert waited
+
+
+@pytest.mark.parametrize(("flag", "expected"), [(True, 64.0), (False, 2.0), (None, 2.0)])
+def test_a_scaler_learns_nothing_from_a_step_that_is_left_out(flag, expected) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    scaler.scale(torch.ones(1))
+    keeper = ScalerKeeper(scaler)
+    for _ in range(2):
+        keeper.note(None if flag is None else torch.tensor(flag))
+        scaler.update(2.0)
+        keeper.restore_()
+        assert scaler.get_scale() == expected
+    scaler.update(8.0)
+    keeper.restore_()  # a step that nobody asked about
+    assert scaler.get_scale() == 8.0
+
+
+def test_without_a_scaler_there_is_nothing_to_keep() -> None:
+    keeper = ScalerKeeper(None)
+    keeper.note(torch.ones((), dtype=torch.bool))
+    keeper.restore_()
