@@ -27,8 +27,11 @@ from lightning_gradguard.remedies.zclip import ZClip
 
 __all__ = ["CLIPPERS", "Clip", "Response", "auto_policy", "clippers", "responses"]
 
-Clip: TypeAlias = str | float | Remedy | Mapping[str, "str | float | Remedy"]
-"""A clipper's name, a largest norm, a clipper, or one of these for each glob of layers."""
+Clip: TypeAlias = float | str | Remedy | Mapping[str, "float | str | Remedy"]
+"""A largest norm, a clipper's name, a clipper, or one of these for each glob of layers.
+
+Numbers first: a command line takes the first type that fits, and any number is a text, too.
+"""
 
 Response = Literal["skip", "reduce_lr", "rollback", "stop", "raise"]
 """What to do about a fault."""

@@ -103,9 +103,16 @@ def test_norms_that_are_not_finite_are_no_outliers_and_teach_nothing() -> None:
 
 
 def test_a_level_that_has_really_risen_is_accepted_after_half_a_window() -> None:
-    found = skipped(SkipOutlier(window=40), norms=[1.0] * 60 + [100.0] * 100)
-    assert found[0] == 60
-    assert 75 <= found[-1] < 160
+    norms = [1.0] * 60 + [10.0] * 100
+    assert skipped(SkipOutlier(window=40), norms=norms) == list(range(60, 81))
+
+
+def test_an_outlier_teaches_no_more_than_the_limit() -> None:
+    """So that half a window is needed for each factor of four, and not for the whole rise."""
+    norms = [1.0] * 60 + [100.0] * 100
+    found = skipped(SkipOutlier(window=40), norms=norms)
+    assert found == outliers(norms, window=40)
+    assert len(found) == 63
 
 
 def test_another_look_at_a_step_teaches_an_outlier_rule_nothing() -> None:
