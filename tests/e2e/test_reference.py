@@ -12,7 +12,7 @@ FIRST_LAYERS = ("network.stem.0", "network.1", "core")
 @pytest.fixture(scope="module", params=[0, 1, 2], ids="seed {}".format)
 def outcomes(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reference")
-    trained = demo.train_all(demo.RUNS, request.param, folder, train=demo.train_by_name)
+    trained = demo.train_all(demo.RUNS, request.param, folder)
     return {outcome.run: outcome for outcome in trained}
 
 
