@@ -96,6 +96,10 @@ def test_clamping_limits_every_entry_and_nothing_else(make) -> None:
 DECISIONS = {
     "one factor": lambda: [Scale(torch.tensor(0.25), "a")],
     "one per member": lambda: [Scale(torch.tensor([0.25, 1.0, 0.5]), "a")],
+    "two factors": lambda: [
+        Scale(torch.tensor(0.25), "a"),
+        Scale(torch.tensor([0.5, 0.125, 1.0]), "b"),
+    ],
     "units": lambda: [ScaleUnits({0: torch.tensor([0.5, 0.25])}, "a")],
     "units with norms": lambda: [
         ScaleUnits({0: torch.tensor([0.5, 1.0])}, "a", {0: torch.tensor([5.0, 0.5])})

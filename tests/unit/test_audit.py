@@ -115,6 +115,7 @@ def test_of_many_steps_the_first_are_named() -> None:
 def test_a_record_of_clipping_is_not_counted_twice() -> None:
     audit = audit_of(("clip", 1), ("skip", 1), coefficients=[0.5])
     assert audit.counts == {"clip": 1, "skip": 1}
+    assert [line.split()[0] for line in audit.lines()] == ["clipped", "clipping", "left"]
     assert [action.what for action in audit.actions] == ["clip", "skip"]
 
 

@@ -171,6 +171,15 @@ def test_a_later_look_of_a_line_search_can_leave_the_whole_step_out() -> None:
     assert training.left_out == [True]
 
 
+def test_a_step_within_a_step_is_one_step() -> None:
+    """Orders may be given once: whoever decides learns from each question."""
+    orders = iter([SKIP, GO])
+    training = Training(OPTIMIZERS["nested"], lambda _: next(orders))
+    before = training.left()[0]
+    assert_same(training.run(1).left()[0], before)
+    assert not torch.equal(training.run(1).left()[0][0], before[0])
+
+
 def test_a_schedule_goes_on_while_steps_are_left_out() -> None:
     training = Training(OPTIMIZERS["sgd"], lambda _: Orders(SKIP.skip, [0.5]))
     schedule = torch.optim.lr_scheduler.ExponentialLR(training.optimizer, 0.5)
