@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning import LightningModule, Trainer, seed_everything
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from examples.reference.run import Run
 from lightning_gradguard import Finding, GradientMonitor
 from lightning_gradguard.sinks import TensorBoardSink
 
-__all__ = ["Outcome", "train"]
+__all__ = ["Outcome", "fit_and_score", "train"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,31 @@ def train(run: Run, seed: int, log_dir: Path) -> Outcome:
         seed: Decides weights, order of the data and dropout.
         log_dir: Where TensorBoard's files go, in a folder named after the run.
     """
+    monitor, _, score = fit_and_score(
+        run, seed, log_dir, lambda sink: GradientMonitor(sinks=[sink], on_error="raise")
+    )
+    alarms = tuple(finding for finding in monitor.alarms if finding.state == "opened")
+    return Outcome(
+        run=run.name,
+        expected=run.expected,
+        score=score,
+        target=run.target,
+        alarms=alarms,
+        report=str(monitor.summary()),
+    )
+
+
+def fit_and_score(
+    run: Run, seed: int, log_dir: Path, make_monitor: Callable[[TensorBoardSink], GradientMonitor]
+) -> tuple[GradientMonitor, LightningModule, float]:
+    """Train a run once, and return who watched it, the model and its held-out score.
+
+    Args:
+        run: What to train.
+        seed: Decides weights, order of the data and dropout.
+        log_dir: Where TensorBoard's files go, in a folder named after the run.
+        make_monitor: Makes what watches it, or acts on it, from where numbers go.
+    """
     _keep_lightning_quiet()
     torch.set_num_threads(1)
     # Saturated recurrent runs are several times slower on numbers next to zero. For the whole
@@ -85,7 +111,7 @@ def train(run: Run, seed: int, log_dir: Path) -> Outcome:
     seed_everything(seed, verbose=False)
     training, held_out = run.data(seed)
     logger = TensorBoardLogger(log_dir, name=run.name, version=f"seed{seed}")
-    monitor = GradientMonitor(sinks=[TensorBoardSink(logger.experiment)], on_error="raise")
+    monitor = make_monitor(TensorBoardSink(logger.experiment))
     trainer = Trainer(
         accelerator="cpu",
         max_steps=run.max_steps,
@@ -103,15 +129,7 @@ def train(run: Run, seed: int, log_dir: Path) -> Outcome:
     trainer.fit(model, training)
     trainer.limit_val_batches = 1.0
     metrics = trainer.validate(model, held_out, verbose=False)[0]
-    alarms = tuple(finding for finding in monitor.alarms if finding.state == "opened")
-    return Outcome(
-        run=run.name,
-        expected=run.expected,
-        score=float(metrics[run.score]),
-        target=run.target,
-        alarms=alarms,
-        report=str(monitor.summary()),
-    )
+    return monitor, model, float(metrics[run.score])
 
 
 def _keep_lightning_quiet() -> None:

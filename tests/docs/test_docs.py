@@ -110,6 +110,19 @@ def test_the_guards_first_example_does_what_the_page_says():
     assert said in output_of_examples(page).splitlines()
 
 
+def test_the_guard_prints_what_the_readme_shows():
+    (shown,) = re.findall(r"<!-- guard's output -->\n```text\n(.*?)```", README, re.DOTALL)
+    printed = monitors_lines(output_of_examples(ROOT / "docs" / "acting.md"))
+    assert [line for line in shown.splitlines() if line not in printed] == []
+
+
+def test_the_dry_run_prints_what_the_page_shows():
+    (shown,) = re.findall(r"<!-- dry run's output -->\n```text\n(.*?)```", ACTING, re.DOTALL)
+    output = output_of_examples(ROOT / "docs" / "acting.md")
+    printed = [line.rstrip() for line in output.splitlines()]
+    assert [line for line in shown.splitlines() if line not in printed] == []
+
+
 def test_the_readme_says_how_to_run_the_tests():
     assert "```sh\nmake test\n```" in README
 
