@@ -30,7 +30,7 @@ endef
 
 .PHONY: help
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-20s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 # --- environment ---------------------------------------------------------------------------
 
@@ -77,6 +77,10 @@ bench: $(VENV)/.stamp-bench ## Measure the overhead beside others' (options: ARG
 .PHONY: bench-detection
 bench-detection: $(VENV)/.stamp-base ## Recall and false alarms (options: ARGS="--help")
 	$(VENV)/bin/python -m benchmarks.detection $(ARGS)
+
+.PHONY: bench-interventions
+bench-interventions: $(VENV)/.stamp-base ## What acting is worth (options: ARGS="--help")
+	$(VENV)/bin/python -m benchmarks.interventions $(ARGS)
 
 .PHONY: gpu
 gpu: $(VENV)/.stamp-dev ## Tests and figures that need a CUDA device (options: ARGS="--help")

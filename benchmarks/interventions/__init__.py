@@ -1,0 +1,1 @@
+"""Does acting help? Trainings that fail, and healthy ones, under each treatment."""
