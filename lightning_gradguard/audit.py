@@ -68,7 +68,7 @@ def is_clipped(coefficient: float) -> bool:
 
 _DONE: Final = {
     "clip": ("clipped", "would have clipped"),
-    "skip": ("left this step out", "would have left this step out"),
+    "skip": ("left out this step", "would have left out this step"),
     "reduce_lr": ("cut the learning rate", "would have cut the learning rate"),
     "restore_lr": ("restored the learning rate", "would have restored the learning rate"),
     "rollback": ("went back", "would have gone back"),
@@ -83,7 +83,7 @@ def action_line(action: Action) -> str:
 
     Example:
         >>> action_line(Action(what="skip", step=12, why="loss is NaN", numbers={"norm": 4.25}))
-        'step 12  left this step out: loss is NaN (norm 4.25)'
+        'step 12  left out this step: loss is NaN (norm 4.25)'
     """
     done = _DONE.get(action.what, (action.what, f"would have done: {action.what}"))
     why = f": {action.why}" if action.why else ""

@@ -19,15 +19,15 @@ class Budget:
     """Count steps that were left out.
 
     Args:
-        max_consecutive: So many in a row; ``>= 1``.
-        max_fraction: This share of all steps, in ``(0, 1]``, counted from ``min_steps`` on.
+        max_consecutive_skips: So many in a row; ``>= 1``.
+        max_skipped_fraction: This share of all steps, in ``(0, 1]``, counted from ``min_steps`` on.
         min_steps: Steps before which the share is not judged.
 
     Raises:
         ValueError: A number is out of range.
 
     Example:
-        >>> budget = Budget(max_consecutive=2)
+        >>> budget = Budget(max_consecutive_skips=2)
         >>> budget.note(0, 7, skipped=True), budget.note(0, 8, skipped=True)
         (None, None)
         >>> budget.note(0, 9, skipped=True)
@@ -36,11 +36,16 @@ class Budget:
     """
 
     def __init__(
-        self, max_consecutive: int = 20, max_fraction: float = 0.25, *, min_steps: int = 100
+        self,
+        max_consecutive_skips: int = 20,
+        max_skipped_fraction: float = 0.25,
+        *,
+        min_steps: int = 100,
     ) -> None:
-        options.check_count("max_consecutive", max_consecutive)
-        options.check_share("max_fraction", max_fraction)
-        self.max_consecutive, self.max_fraction = max_consecutive, max_fraction
+        options.check_count("max_consecutive_skips", max_consecutive_skips)
+        options.check_share("max_skipped_fraction", max_skipped_fraction)
+        self.max_consecutive_skips = max_consecutive_skips
+        self.max_skipped_fraction = max_skipped_fraction
         self._min_steps = min_steps
         self._in_a_row: dict[int, int] = {}
         self._skipped: dict[int, int] = {}
@@ -57,16 +62,16 @@ class Budget:
         self._skipped[index] = total = self._skipped.get(index, 0) + skipped
         self._in_a_row[index] = in_a_row = self._in_a_row.get(index, 0) + 1 if skipped else 0
         advice = "The weights or the data are broken: look at the first of these steps."
-        if in_a_row > self.max_consecutive:
+        if in_a_row > self.max_consecutive_skips:
             msg = (
                 f"{in_a_row} steps in a row had to be left out, up to step {step}; "
-                f"`max_consecutive` allows {self.max_consecutive}. {advice}"
+                f"`max_consecutive_skips` allows {self.max_consecutive_skips}. {advice}"
             )
             raise TrainingStoppedError(msg)
-        if skipped and steps >= self._min_steps and total > self.max_fraction * steps:
+        if skipped and steps >= self._min_steps and total > self.max_skipped_fraction * steps:
             msg = (
                 f"{total} of {steps} steps had to be left out, up to step {step}; "
-                f"`max_fraction` allows {self.max_fraction:g}. {advice}"
+                f"`max_skipped_fraction` allows {self.max_skipped_fraction:g}. {advice}"
             )
             raise TrainingStoppedError(msg)
 

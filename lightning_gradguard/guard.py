@@ -20,17 +20,18 @@ from lightning_gradguard.assemble import StepContext
 from lightning_gradguard.audit import Action, Audit
 from lightning_gradguard.budget import Budget
 from lightning_gradguard.episodes import Episode
-from lightning_gradguard.errors import TrainingStoppedError
 from lightning_gradguard.findings import Finding
 from lightning_gradguard.frame import Frame
+from lightning_gradguard.losses import StepLoss
 from lightning_gradguard.ranks import Ranks
 from lightning_gradguard.reckoning import Reckoning
-from lightning_gradguard.remedies.base import GoBack, Remedy
+from lightning_gradguard.remedies.base import Remedy
 from lightning_gradguard.remedies.council import Council
 from lightning_gradguard.remedies.gradients import Known, Roster
 from lightning_gradguard.remedies.traits import acts_on_findings, may_skip
 from lightning_gradguard.return_point import ReturnPoint
 from lightning_gradguard.ward import Decided, Ward
+from lightning_gradguard.wishes import Wishes
 
 __all__ = ["Guard"]
 
@@ -54,8 +55,6 @@ class Guard:
 
     Attributes:
         audit: What was done.
-        stop_reason: Why training is to end, or None.
-        lost_buffers: Names of buffers that could not be put back.
 
     State:
         That of the remedies and of the audit, as JSON types.
@@ -76,8 +75,6 @@ class Guard:
         tell: Callable[[Action], None] = lambda _: None,
     ) -> None:
         self.audit = Audit(dry_run=dry_run)
-        self.stop_reason: str | None = None
-        self.lost_buffers: list[str] = []
         self._remedies, self._on_error, self._dry_run = remedies, on_error, dry_run
         self._roster_of = roster_of
         self._ranks = Ranks() if ranks is None else ranks
@@ -86,12 +83,11 @@ class Guard:
         keeps_buffers = self._may_skip and not dry_run
         self._buffers = Buffers(model) if keeps_buffers else None
         self._reckoning = Reckoning(self.audit, Budget() if budget is None else budget, tell)
-        self._return_point: ReturnPoint | None = None
+        self._wishes = Wishes(self._reckoning, dry_run=dry_run)
         self._wards: dict[int, Ward] = {}
-        self._loss: Tensor | None = None
+        self._loss = StepLoss()
+        self._lost_buffers: list[str] = []
         self._is_open = False
-        self._raises = self._has_ended = False
-        self._rollback: tuple[Decided, GoBack] | None = None
         self._scaler = ScalerKeeper(scaler)
         self._many_steps_per_batch = many_steps_per_batch
         self._is_calm = True
@@ -126,7 +122,7 @@ class Guard:
 
     def keep_states(self, return_point: ReturnPoint) -> None:
         """Keep states to go back to."""
-        self._return_point = return_point
+        self._wishes.return_point = return_point
 
     def detach(self) -> None:
         """Let go of all optimizers, as after the last step or an error."""
@@ -140,9 +136,8 @@ class Guard:
             ward.switch_off()
 
     def start(self) -> None:
-        """Keep the state before the first step: what blows up at once can only go back to it."""
-        if self._return_point is not None:
-            self._return_point.keep({index: ward.steps for index, ward in self._wards.items()})
+        """Get ready for the first step."""
+        self._wishes.start(self._steps)
 
     # The moments of a step.
 
@@ -161,9 +156,7 @@ class Guard:
             loss: As it goes into ``backward``.
             scale: What a gradient scaler multiplied it by, shape ``()``.
         """
-        value = loss.detach().clone() if loss.dim() == 0 else loss.detach().mean()
-        value = value if scale is None else value / scale
-        self._loss = value if self._loss is None else self._loss + value
+        self._loss.add(loss, scale)
 
     def hear(self, frame: Frame, findings: Sequence[Finding]) -> None:
         """Take in what the monitor judged."""
@@ -194,7 +187,7 @@ class Guard:
             return None
         self._reckoning.collect()
         self._is_calm = not any(episode.worst.is_alarm for episode in episodes)
-        loss, self._loss = self._loss, None
+        loss = self._loss.take()
         if loss is not None and (self._may_skip or self._acts_on_findings):
             loss = self._ranks.mean(loss)
         before = min(ward.lr_factors, default=1.0)
@@ -209,28 +202,20 @@ class Guard:
         )
         if decided is not None:
             self._reckoning.note_rates(decided, before)
-            self._note_wishes(decided)
-            if decided.is_first_look or self._is_late_skip(decided):
+            self._wishes.note(decided)
+            if not self._dry_run:
+                self._scaler.note(decided.verdict.skip)
+            if decided.is_first_look or _is_late_skip(ward, decided):
                 self._reckoning.send(decided)
         return decided
-
-    def _is_late_skip(self, decided: Decided) -> bool:
-        """Whether only a later look of a line search finds a reason to leave the step out."""
-        flag = decided.verdict.skip
-        is_news = flag is not None and self.skipped(decided.context.optimizer_index) is not True
-        return is_news and bool(flag)
 
     @property
     def _must_agree(self) -> bool:
         return self._acts_on_findings and self._ranks.world_size > 1
 
-    def skipped(self, index: int) -> bool | Tensor:
-        """Return whether the step that goes on is left out: known, or a flag on the device."""
-        return self._wards[index].skipped if index in self._wards else False
-
-    def pending(self, index: int) -> Decided | None:
-        """Return what was decided about the step that goes on."""
-        return self._wards[index].pending if index in self._wards else None
+    def done_to(self, index: int) -> Mapping[str, Tensor | float] | None:
+        """Return what is done to the step that goes on, as a frame tells it; None for nothing."""
+        return self._wards[index].done if index in self._wards else None
 
     def _end_step(self, index: int, skipped: bool | Tensor) -> None:  # noqa: FBT001 - as the bracket says it
         ward = self._wards[index]
@@ -244,9 +229,9 @@ class Guard:
     def _put_back(self, skipped: bool | Tensor) -> None:  # noqa: FBT001 - as above
         """Put back the buffers that the step changed, and name those of which there is no copy."""
         lost = [] if self._buffers is None else self._buffers.restore_(skipped)
-        news = [name for name in lost if name not in self.lost_buffers]
+        news = [name for name in lost if name not in self._lost_buffers]
         if news and bool(skipped):
-            self.lost_buffers += news
+            self._lost_buffers += news
             names = ", ".join(news)
             _log.warning(
                 "gradguard left a step out, but %s had changed and no copy was kept.", names
@@ -262,9 +247,7 @@ class Guard:
             if ward.was_refused:
                 self._settle_refused(ward)
         self._scaler.restore_()
-        self._move_in_time()
-        if self._raises and self.stop_reason is not None:
-            raise TrainingStoppedError(self.stop_reason)
+        self._wishes.carry_out_(self._steps, may_keep=self._is_calm and not self._is_open)
 
     def _settle_refused(self, ward: Ward) -> None:
         """Finish a step that the gradient scaler did not let the optimizer make."""
@@ -274,39 +257,23 @@ class Guard:
         if flag is not None and bool(flag):
             self._put_back(skipped=True)
 
-    def _move_in_time(self) -> None:
-        steps = {index: ward.steps for index, ward in self._wards.items()}
-        wish, self._rollback = self._rollback, None
-        if wish is not None:
-            decided, rollback = wish
-            index = decided.context.optimizer_index
-            done = self._dry_run or (
-                self._return_point is not None
-                and self._return_point.go_back_(rollback, index, steps)
-            )
-            why = rollback.why if done else f"no state from before step {rollback.before_step}"
-            what = "rollback" if done else "give_up"
-            self._reckoning.note(what, decided, why, before_step=rollback.before_step)
-        elif self._return_point is not None and not self._is_open and self._is_calm:
-            self._return_point.keep(steps)
+    @property
+    def _steps(self) -> dict[int, int]:
+        return {index: ward.steps for index, ward in self._wards.items()}
 
-    def _note_wishes(self, decided: Decided) -> None:
-        verdict = decided.verdict
-        if verdict.rollback is not None and self._rollback is None:
-            self._rollback = decided, verdict.rollback
-        if verdict.stop is not None and not self._has_ended:
-            self._has_ended = True
-            what = "raise" if verdict.stop.as_error else "stop"
-            self._reckoning.note(what, decided, verdict.stop.why)
-            if not self._dry_run:
-                self.stop_reason, self._raises = verdict.stop.why, verdict.stop.as_error
-        if not self._dry_run:
-            self._scaler.note(verdict.skip)
+    # How it went.
 
     @property
-    def given_up(self) -> list[str]:
-        """Remedies that failed, one sentence each."""
-        return [reason for ward in self._wards.values() for reason in ward.council.given_up]
+    def stop_reason(self) -> str | None:
+        """Why training is to end, or None."""
+        return self._wishes.stop_reason
+
+    def acts(self) -> list[str]:
+        """Say in a few sentences what was done, and what could not be."""
+        reasons = [reason for ward in self._wards.values() for reason in ward.council.given_up]
+        failed = [f"no longer helped by {reason}" for reason in reasons]
+        lost = ", ".join(self._lost_buffers)
+        return [*self.audit.lines(), *failed, *([f"could not put back {lost}"] if lost else [])]
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything needed to go on, as JSON types, after reading what has arrived."""
@@ -324,3 +291,9 @@ class Guard:
                 self._wards[int(index)].load_state_dict(saved)
         self.audit.load_state_dict(state["audit"])
         self._reckoning.budget.load_state_dict(state["budget"])
+
+
+def _is_late_skip(ward: Ward, decided: Decided) -> bool:
+    """Whether only a later look of a line search finds a reason to leave the step out."""
+    flag = decided.verdict.skip
+    return flag is not None and ward.skipped is not True and bool(flag)

@@ -152,16 +152,20 @@ def auto_policy() -> list[Remedy]:
 
     - A batch of NaN is left out.
     - A gradient far beyond the latest ones is clipped to what is usual.
-    - Where training explodes, diverges or stays non-finite, it goes back to before that and on
-      with three tenths of the rate, again and again if need be.
-    - Where two such cuts have not helped, the weights and not the rate are too large: from then
-      on the gradient norm is held at 1.
+    - Where training explodes, diverges, stays non-finite or kills units, it goes back to before
+      that and on with a tenth of the rate, again and again if need be.
+    - From the first such cut on, the gradient norm is held at 1, since the weights may be too
+      large as well as the rate.
+    - A rate that never worked stays low for a thousand quiet steps. Where training had gone well
+      before, it is given back after twenty.
     """
-    faults = ("exploding", "diverging", "nonfinite")
-    rate = ReduceLearningRate(faults, factor=0.3, cooldown_steps=5, recovery_steps=1000)
+    faults = ("exploding", "diverging", "nonfinite", "dead")
+    rate = ReduceLearningRate(
+        faults, factor=0.1, cooldown_steps=5, recovery_steps=20, early_recovery_steps=1000
+    )
     return [
         SkipNonFinite(),
-        Robust(z_threshold=5.0),
-        OnceSlowed(ClipNorm(1.0), below=0.1),
+        Robust(z_threshold=5.0, ceiling=0.2),
+        OnceSlowed(ClipNorm(1.0), below=0.2),
         Rollback(faults, max_rollbacks=8, rate=rate),
     ]

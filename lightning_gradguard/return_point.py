@@ -6,11 +6,15 @@ In: completed steps, and wishes to go back. Out: a training as it was some steps
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lightning_gradguard.actions.states import Generations
+import torch
+from torch import nn
+
+from lightning_gradguard.actions.states import Generations, Stateful
 from lightning_gradguard.remedies.base import GoBack
+from lightning_gradguard.remedies.rollback import Rollback
 
 __all__ = ["ReturnPoint"]
 
@@ -36,6 +40,32 @@ class ReturnPoint:
         self._states, self._every_n_steps = states, every_n_steps
         self._extra, self._restore_extra = extra, restore_extra
         self._last_kept: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        rollbacks: Sequence[Rollback],
+        model: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        others: Sequence[Stateful],
+        *,
+        extra: Callable[[], Any],
+        restore_extra: Callable[[Any], object],
+    ) -> ReturnPoint:
+        """Make one that serves all remedies that may go back; of their memory limits, the first's.
+
+        Args:
+            rollbacks: At least one.
+            model: The model that is trained.
+            optimizers: All of its optimizers.
+            others: Schedules and scalers.
+            extra: As for the class.
+            restore_extra: As for the class.
+        """
+        most, max_bytes = max(r.generations for r in rollbacks), rollbacks[0].max_bytes
+        states = Generations(model, optimizers, others, most=most, max_bytes=max_bytes)
+        every = min(rollback.every_n_steps for rollback in rollbacks)
+        return cls(states, every_n_steps=every, extra=extra, restore_extra=restore_extra)
 
     def keep(self, steps: Mapping[int, int]) -> None:
         """Keep the state, if it is time to.

@@ -21,6 +21,7 @@ from lightning_gradguard.findings import Finding
 from lightning_gradguard.frame import Frame
 from lightning_gradguard.governor import Governor
 from lightning_gradguard.inspector import Inspector
+from lightning_gradguard.losses import StepLoss
 from lightning_gradguard.noise import NoiseScale
 from lightning_gradguard.pace import Pace
 from lightning_gradguard.probe import Probe
@@ -105,7 +106,7 @@ class Session:
         self._log_every_n_steps = log_every_n_steps
         self._observed = 0
         self._amp_overflows = 0
-        self._loss: Tensor | None = None
+        self._loss = StepLoss()
         self._backward_passes = 0
         self._saw_step = self._stepped = False
         self._batch: Tensor | None = None
@@ -139,10 +140,7 @@ class Session:
             loss: A scalar, as it goes into ``backward``.
             scale: What a gradient scaler multiplied it by, shape ``()``.
         """
-        # A copy, since a captured graph writes its next loss to the same place.
-        value = loss.detach().clone() if loss.dim() == 0 else loss.detach().mean()
-        value = value if scale is None else value / scale
-        self._loss = value if self._loss is None else self._loss + value
+        self._loss.add(loss, scale)
         self._backward_passes += 1
 
     @_watching
@@ -189,7 +187,7 @@ class Session:
         self._announced.add(index)
         self.probe.abandon_stale(context)
         self._deliver(self.probe.collect())
-        loss, self._loss = self._loss, None
+        loss = self._loss.take()
         context = self._with_batches(context)
         step = self.steps.setdefault(index, 0)
         pace = self._pace

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -21,11 +20,9 @@ if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
 
 __all__ = [
-    "StepHooks",
     "default_sinks",
     "gradient_scale",
     "has_scaler",
-    "hook_after_step",
     "index_of",
     "is_disabled",
     "is_sharded",
@@ -33,12 +30,12 @@ __all__ = [
     "learning_rates",
     "log_every_n_steps",
     "loss_scale",
+    "others_with_state",
     "parameters_of",
     "ranks",
     "reason_not_to_watch",
     "scale_in",
     "scaler",
-    "schedulers",
     "window_batches",
 ]
 
@@ -121,54 +118,6 @@ def largest_over_ranks(trainer: Trainer, number: int) -> int:
     return int(trainer.strategy.reduce(mine, reduce_op="max"))
 
 
-class StepHooks:
-    """A hook that runs after each step of an optimizer, once.
-
-    A class that calls its parent's ``step`` in its own runs hooks twice.
-
-    Args:
-        optimizer: The optimizer.
-        hook: Called when the outermost step is over.
-
-    Raises:
-        AttributeError: The optimizer has no step hooks.
-    """
-
-    def __init__(self, optimizer: torch.optim.Optimizer, hook: Callable[..., None]) -> None:
-        self._hook, self._depth = hook, 0
-        self._handles = [
-            optimizer.register_step_pre_hook(self._before),
-            optimizer.register_step_post_hook(self._after),
-        ]
-
-    def _before(self, *_: object) -> None:
-        self._depth += 1
-
-    def _after(self, *args: object) -> None:
-        self._depth -= 1
-        if self._depth <= 0:
-            self._hook(*args)
-
-    def reset(self) -> None:
-        """Forget a step that ended in an error."""
-        self._depth = 0
-
-    def remove(self) -> None:
-        """Let go of the optimizer."""
-        for handle in self._handles:
-            handle.remove()
-
-
-def hook_after_step(
-    optimizer: torch.optim.Optimizer, hook: Callable[..., None]
-) -> StepHooks | None:
-    """Register a hook that runs after each step; None where the optimizer has no such thing."""
-    try:
-        return StepHooks(optimizer, hook)
-    except AttributeError:
-        return None
-
-
 def scale_in(optimizer: torch.optim.Optimizer) -> Tensor | None:
     """Return what a gradient scaler told a fused optimizer to divide by in its step, or None."""
     scale: Tensor | None = getattr(optimizer, "grad_scale", None)
@@ -180,9 +129,10 @@ def scaler(trainer: Trainer) -> Any:  # noqa: ANN401 - torch's, or a plugin's ow
     return getattr(trainer.precision_plugin, "scaler", None)
 
 
-def schedulers(trainer: Trainer) -> list[Any]:
-    """Return the schedules of the learning rate."""
-    return [config.scheduler for config in trainer.lr_scheduler_configs]
+def others_with_state(trainer: Trainer) -> list[Any]:
+    """Return what has a state beside model and optimizers: schedules, and the gradient scaler."""
+    schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
+    return schedules if scaler(trainer) is None else [*schedules, scaler(trainer)]
 
 
 def ranks(trainer: Trainer) -> Ranks:

@@ -65,6 +65,7 @@ class Ward:
         pending: What was decided about the step that goes on, or None.
         skipped: Whether that step is left out: known, or a flag on the device.
         lr_factors: In force now, one per parameter group.
+        done: What is done to that step, as a frame tells it; None for nothing.
     """
 
     def __init__(
@@ -99,6 +100,18 @@ class Ward:
     def skipped(self) -> bool | Tensor:
         """Whether the step that goes on is left out."""
         return False if self._bracket is None else self._bracket.skipped
+
+    @property
+    def done(self) -> Mapping[str, Tensor | float] | None:
+        """What is done to the step that goes on."""
+        if self.pending is None or self._dry_run:
+            return None
+        skipped, coefficient = self.skipped, self.pending.coefficient
+        done = {
+            "skipped": skipped if isinstance(skipped, Tensor) else float(skipped),
+            "lr_factor": min(self.pending.lr_factors, default=1.0),
+        }
+        return done if coefficient is None else {**done, "guard_clip_coefficient": coefficient}
 
     @property
     def was_refused(self) -> bool:

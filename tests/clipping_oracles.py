@@ -75,10 +75,13 @@ def lower_median(numbers: Sequence[float]) -> float:
     return sorted(numbers)[(len(numbers) - 1) // 2]
 
 
-def log_center_and_spread(logs: Sequence[float], floor: float) -> tuple[float, float]:
-    """Median, and median absolute deviation as a standard deviation, with a floor."""
+def log_center_and_spread(
+    logs: Sequence[float], floor: float, ceiling: float = math.inf
+) -> tuple[float, float]:
+    """Median, and median absolute deviation as a standard deviation, within bounds."""
     center = lower_median(logs)
-    return center, max(floor, 1.4826 * lower_median([abs(x - center) for x in logs]))
+    spread = 1.4826 * lower_median([abs(x - center) for x in logs])
+    return center, min(ceiling, max(floor, spread))
 
 
 def robust_limits(
@@ -88,6 +91,7 @@ def robust_limits(
     window: int = 100,
     warmup: int = 10,
     floor: float = 0.1,
+    ceiling: float = 0.3,
 ) -> list[float]:
     """Our own: far outliers in log space come down closer to the median."""
     logs: list[float] = []
@@ -95,7 +99,7 @@ def robust_limits(
     for norm in norms:
         limit, x = math.inf, math.log(norm)
         if len(logs) >= warmup:
-            center, spread = log_center_and_spread(logs[-window:], floor)
+            center, spread = log_center_and_spread(logs[-window:], floor, ceiling)
             z = (x - center) / spread
             if z > z_threshold:
                 limit = math.exp(center + z_threshold * spread * z_threshold / z)
@@ -156,6 +160,21 @@ def factors_of(remedy: Any, norms: Sequence[float]) -> list[float]:
         .item()
         for i, norm in enumerate(norms)
     ]
+
+
+def skipped(remedy: Any, *, norms: Any = None, losses: Any = None) -> list[int]:
+    """Return the positions of a stream at which a rule leaves the step out."""
+    length = len(norms if losses is None else losses)
+    flags = [
+        remedy.decide(
+            moment_of(
+                torch.tensor([1.0 if norms is None else norms[i]], dtype=torch.float64),
+                loss=None if losses is None else torch.tensor(losses[i], dtype=torch.float64),
+            )
+        )[0].when.item()
+        for i in range(length)
+    ]
+    return [i for i, flag in enumerate(flags) if flag]
 
 
 def limited(norms: Sequence[float], limits: Sequence[float]) -> list[float]:

@@ -46,8 +46,8 @@ CASES: Final = (
         steps=400,
     ),
     Case(
-        name="vision-transformer-no-warmup",
-        why="A transformer that reads images, at a high rate from the first step.",
+        name="vision-transformer-high-rate",
+        why="A transformer that reads images, without warm-up, at a rate that it cannot bear.",
         task=digits,
         model=rows_of_images,
         optimizer=adamw,
@@ -69,7 +69,7 @@ CASES: Final = (
         model=partial(gelu, 20, 8),
         optimizer=nesterov,
         rate=0.1,
-        spoil=now_and_then(0.2, heavy_tailed(1.0, of_targets=False)),
+        spoil=now_and_then(0.2, heavy_tailed(1.0)),
     ),
     Case(
         name="infinite-targets",

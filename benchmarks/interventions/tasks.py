@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -96,15 +97,26 @@ def characters(*, length: int = 24, batch_size: int = 16) -> Task:
     )
 
 
-def curve(*, batch_size: int = 64) -> Task:
-    """Predict a smooth function of four numbers."""
+def curve(*, batch_size: int = 64, noise: float = 0.0) -> Task:
+    """Predict a smooth function of four numbers.
+
+    Args:
+        batch_size: Rows per batch.
+        noise: Scale of Cauchy noise in the targets, whose mean does not exist; none where held
+            out.
+    """
+
+    def noisy(random: torch.Generator) -> Batch:
+        inputs, targets = draw(batch_size, random)
+        uniform = torch.rand(targets.shape, generator=random)
+        return inputs, targets + noise * (math.pi * (uniform - 0.5)).tan()
 
     def draw(count: int, random: torch.Generator) -> Batch:
         inputs = torch.rand(count, 4, generator=random) * 4.0 - 2.0
         waves = (inputs * torch.tensor([1.0, 1.5, 2.0, 0.7])).sin()
         return inputs, waves.sum(dim=1, keepdim=True) + inputs[:, :1] * inputs[:, 1:2] / 2.0
 
-    return _numbers(draw, batch_size)
+    return replace(_numbers(draw, batch_size), draw=noisy)
 
 
 def adding(*, length: int = 20, batch_size: int = 32) -> Task:

@@ -53,14 +53,12 @@ def with_value(value: float, *, of_targets: bool = False) -> Change:
     return change
 
 
-def heavy_tailed(scale: float, *, of_targets: bool) -> Change:
-    """Add Cauchy noise, whose mean does not exist, to the inputs or to the targets."""
+def heavy_tailed(scale: float) -> Change:
+    """Add Cauchy noise, whose mean does not exist, to the inputs."""
 
     def change(batch: Batch, random: torch.Generator) -> Batch:
-        uniform = torch.rand(batch[of_targets].shape, generator=random)
-        noise = scale * (math.pi * (uniform - 0.5)).tan()
-        spoiled = batch[of_targets] + noise
-        return (batch[0], spoiled) if of_targets else (spoiled, batch[1])
+        uniform = torch.rand(batch[0].shape, generator=random)
+        return batch[0] + scale * (math.pi * (uniform - 0.5)).tan(), batch[1]
 
     return change
 

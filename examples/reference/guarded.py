@@ -9,11 +9,12 @@ guard once, and then once for each way of acting.
   first step on saves it. A fixed norm does, and so does `zclip`, which has one beside its
   statistics. What first has to learn how large a gradient usually is comes too late, and what
   leaves biases and the last layer alone lets these break. A limit on each entry keeps the run
-  alive, but bends every step, and nothing is learned.
+  alive, but bends every step, and nothing is learned. The automatic policy goes back and on with
+  a limit and a tenth of the rate: alive, but slow.
 - *A batch-norm network at a rate of 20*: weights grow eightfold in the first step, and on from
-  there. Half the rate is still too high, and so is the automatic policy's first cut; by then
-  nothing explodes any more that would call for a second one. A fiftieth of the rate helps, and
-  more so after going back to before the first step.
+  there. Half the rate is still too high, and so is the tenth that the automatic policy takes: it
+  learns, until units are found dead and the rate is cut once more. A fiftieth of the rate helps,
+  and more so after going back to before the first step.
 - *The plain twin of ResNet-56*: its gradient explodes by construction. It does not learn at a tenth
   or a hundredth of its rate, either; skips are the cure.
 - *A batch of NaN*: to leave it out is all that it takes.
@@ -179,6 +180,7 @@ GUARDED: tuple[GuardedRun, ...] = (
     GuardedRun("relu-rnn+zclip", relu_rnn_long, ("learns",), {"clip": "zclip"}),
     GuardedRun("relu-rnn+agc", relu_rnn, TOO_LATE, {"clip": "agc"}),
     GuardedRun("relu-rnn+robust", relu_rnn, TOO_LATE, {"clip": "robust"}),
+    GuardedRun("relu-rnn+auto", relu_rnn_long, ("stuck", "learns"), {"policy": "auto"}),
     GuardedRun("norm-high-rate+off", too_high, ("stuck",)),
     GuardedRun("norm-high-rate+reduce_lr", too_high, ("stuck",), SLOWER),
     GuardedRun("norm-high-rate+auto", too_high, ("stuck", "learns"), AUTO),

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from lightning_gradguard import doctor, options, policy, trainers
-from lightning_gradguard.actions.states import Generations
 from lightning_gradguard.audit import Action
 from lightning_gradguard.budget import Budget
 from lightning_gradguard.callbacks.monitor import GradientMonitor
@@ -213,7 +212,7 @@ class GradientGuard(GradientMonitor):
         if pl_module.automatic_optimization:
             self._misplaced = doctor.Misplaced(trainer.optimizers)
         if self._session is not None:
-            self._session.acts = lambda: _acts(guard)
+            self._session.acts = guard.acts
 
     def _attach_guard(
         self, trainer: Trainer, guard: Guard, optimizer: torch.optim.Optimizer, index: int
@@ -229,20 +228,12 @@ class GradientGuard(GradientMonitor):
         rollbacks = find(self.remedies, Rollback)
         if not rollbacks or self._dry_run:
             return
-        others = [*trainers.schedulers(trainer)]
-        if (scaler := trainers.scaler(trainer)) is not None:
-            others.append(scaler)
-        states = Generations(
-            pl_module,
-            trainer.optimizers,
-            others,
-            most=max(rollback.generations for rollback in rollbacks),
-            max_bytes=rollbacks[0].max_bytes,
-        )
         guard.keep_states(
-            ReturnPoint(
-                states,
-                every_n_steps=min(rollback.every_n_steps for rollback in rollbacks),
+            ReturnPoint.of(
+                rollbacks,
+                pl_module,
+                trainer.optimizers,
+                trainers.others_with_state(trainer),
                 extra=self._inspector.learned,
                 restore_extra=self._forget_since,
             )
@@ -379,25 +370,7 @@ class GradientGuard(GradientMonitor):
             self._session.tell(action)
 
     def _guarded_step(self, index: int) -> Mapping[str, torch.Tensor | float] | None:
-        guard = self._guard
-        decided = None if guard is None else guard.pending(index)
-        if guard is None or decided is None or self._dry_run:
-            return None
-        skipped = guard.skipped(index)
-        done: dict[str, torch.Tensor | float] = {
-            "skipped": skipped if isinstance(skipped, torch.Tensor) else float(skipped),
-            "lr_factor": min(decided.lr_factors, default=1.0),
-        }
-        if decided.coefficient is not None:
-            done["guard_clip_coefficient"] = decided.coefficient
-        return done
-
-
-def _acts(guard: Guard) -> list[str]:
-    """Say in a few sentences what a guard did."""
-    failed = [f"no longer helped by {reason}" for reason in guard.given_up]
-    lost = ", ".join(guard.lost_buffers)
-    return [*guard.audit.lines(), *failed, *([f"could not put back {lost}"] if lost else [])]
+        return None if self._guard is None else self._guard.done_to(index)
 
 
 def _remedies(

@@ -9,9 +9,8 @@ from __future__ import annotations
 import functools
 import logging
 import warnings
-import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeAlias
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec
 
 import torch
 
@@ -31,6 +30,7 @@ from lightning_gradguard.roots import callback_base
 from lightning_gradguard.scope import GroupBy
 from lightning_gradguard.session import OnError, Session
 from lightning_gradguard.sinks import Sink
+from lightning_gradguard.step_hooks import StepHooks
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback as CallbackBase
@@ -41,7 +41,6 @@ else:
 __all__ = ["GradientMonitor"]
 
 P = ParamSpec("P")
-_Attached: TypeAlias = tuple[weakref.ref[torch.optim.Optimizer], trainers.StepHooks | None]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -146,8 +145,7 @@ class GradientMonitor(CallbackBase):
         self._on_error: OnError = on_error
         self._on_finding, self._detectors, self._sinks = on_finding, detectors, sinks
         self._name = name
-        # Optimizers beside their handles, not their ids: those may be used again.
-        self._attached: list[_Attached] = []
+        self._hooks = StepHooks()
         self._listener: Callable[[Frame, Sequence[Finding]], object] | None = None
         self._model_id = 0
         self._forget()
@@ -215,7 +213,7 @@ class GradientMonitor(CallbackBase):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the model, attach to the optimizers, and take up an earlier state."""
-        self._detach()
+        self._hooks.detach()
         if self._max_overhead is not None:
             # First of all: where nothing is watched, other ranks may still ask for an interval.
             self._governor = Governor(self._max_overhead)
@@ -232,9 +230,7 @@ class GradientMonitor(CallbackBase):
         self, trainer: Trainer, pl_module: LightningModule, batch: object, *_: object
     ) -> None:
         """Get ready for the forward pass."""
-        for _known, hooks in self._attached:
-            if hooks is not None:
-                hooks.reset()
+        self._hooks.reset()
         if self._session is not None:
             self._session.start_batch(batch)
 
@@ -406,13 +402,10 @@ class GradientMonitor(CallbackBase):
 
     def _attach(self, trainer: Trainer, optimizer: torch.optim.Optimizer, index: int) -> None:
         """Be told of each step that the optimizer makes."""
-        if self._session is None or any(known() is optimizer for known, _ in self._attached):
+        if self._session is None or optimizer in self._hooks:
             return
-        handle = trainers.hook_after_step(optimizer, self._after_step(trainer, index))
-        if handle is None:
+        if not self._hooks.attach(optimizer, self._after_step(trainer, index)):
             self._session.miss_updates_of(index)
-        self._attached = [entry for entry in self._attached if entry[0]() is not None]
-        self._attached.append((weakref.ref(optimizer), handle))
 
     def _after_step(self, trainer: Trainer, index: int) -> Callable[..., None]:
         def context() -> StepContext:
@@ -431,7 +424,7 @@ class GradientMonitor(CallbackBase):
 
     def _finish(self) -> None:
         """Say how it went, and let go of the model."""
-        self._detach()
+        self._hooks.detach()
         if self._session is None:
             return
         self._session.finish()
@@ -439,12 +432,6 @@ class GradientMonitor(CallbackBase):
         self._notes = self._session.notes
         self._state = self._session.state_dict()
         self._session = None
-
-    def _detach(self) -> None:
-        while self._attached:
-            _, handle = self._attached.pop()
-            if handle is not None:
-                handle.remove()
 
     def _give_up(self, error: Exception) -> None:
         """Stop watching; training goes on."""

@@ -11,7 +11,7 @@ from lightning_gradguard import options, schema
 from lightning_gradguard.episodes import Episode
 from lightning_gradguard.remedies.base import Moment
 
-__all__ = ["as_kinds", "describe", "fresh_faults"]
+__all__ = ["as_kinds", "describe", "fresh_faults", "open_alarms"]
 
 
 def as_kinds(kinds: Sequence[str] | str) -> tuple[str, ...]:
@@ -26,12 +26,17 @@ def as_kinds(kinds: Sequence[str] | str) -> tuple[str, ...]:
     return found
 
 
+def open_alarms(moment: Moment) -> list[Episode]:
+    """Return the faults that go on, of any kind; notices are none."""
+    return [episode for episode in moment.episodes if episode.worst.is_alarm]
+
+
 def fresh_faults(moment: Moment, kinds: Sequence[str], since_step: int) -> list[Episode]:
     """Return alarms of these kinds that go on and were seen at or after a step."""
     return [
         episode
-        for episode in moment.episodes
-        if episode.last.kind in kinds and episode.worst.is_alarm and episode.last.step >= since_step
+        for episode in open_alarms(moment)
+        if episode.last.kind in kinds and episode.last.step >= since_step
     ]
 
 

@@ -7,6 +7,7 @@ the device.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -31,10 +32,14 @@ class LogNorms:
         window: How many of the latest norms count; ``>= 2``.
         warmup_steps: Norms before which nothing is an outlier.
         floor: Smallest spread, in units of the natural logarithm.
+        ceiling: Largest spread.
     """
 
-    def __init__(self, window: int, warmup_steps: int, floor: float) -> None:
-        self.window, self.warmup_steps, self.floor = window, warmup_steps, floor
+    def __init__(
+        self, window: int, warmup_steps: int, floor: float, ceiling: float = math.inf
+    ) -> None:
+        self.window, self.warmup_steps = window, warmup_steps
+        self.floor, self.ceiling = floor, ceiling
         self._memory = Memory({"logs": (window, torch.nan), "count": (1, 0.0)})
 
     def align(self, names: Sequence[str], norms: Tensor) -> None:
@@ -50,7 +55,7 @@ class LogNorms:
         past = self._memory["logs"][: max(1, min(self._memory.steps, self.window))]
         center = torch.nanmedian(past, dim=0).values
         spread = _MAD_TO_STD * torch.nanmedian((past - center).abs(), dim=0).values
-        spread = spread.clamp(min=self.floor)
+        spread = spread.clamp(self.floor, self.ceiling)
         z = (norms.log() - center) / spread
         is_warm = self._memory["count"][0] >= self.warmup_steps
         return center, spread, torch.where(is_warm, z, torch.zeros_like(z))
@@ -59,10 +64,30 @@ class LogNorms:
         """Remember norms, limited already."""
         memory = self._memory
         known = torch.isfinite(norms) & (norms > 0.0)
-        logs = torch.where(known, norms.log(), torch.full_like(norms, torch.nan))
-        memory["logs"][memory.steps % self.window] = logs
+        # Each segment counts for itself, so that what teaches nothing pushes nothing out.
+        place = self._places(1)
+        logs = torch.where(known, norms.log(), memory["logs"].gather(0, place)[0])
+        memory["logs"].scatter_(0, place, logs[None])
         memory["count"] = memory["count"] + known.to(norms.dtype)
         memory.steps += 1
+
+    def _places(self, count: int) -> Tensor:
+        """Return where the next numbers of each segment go, ``(count, segments)``."""
+        offsets = torch.arange(count, device=self._memory["count"].device)[:, None]
+        return (self._memory["count"].long() + offsets) % self.window
+
+    def start_anew(self, norms: Tensor, *, where: Tensor) -> None:
+        """Take the latest norms for all of the past, as they are: a level that has risen.
+
+        Args:
+            norms: Oldest first, ``(steps, segments)``.
+            where: Whether to, ``(segments,)``.
+        """
+        memory, logs = self._memory, norms[-self.window :].log()
+        nothing = torch.full_like(memory["logs"], torch.nan)
+        past = nothing.scatter(0, self._places(len(logs)), logs)
+        memory["logs"] = torch.where(where, past, memory["logs"])
+        memory["count"] = memory["count"] + torch.where(where, float(len(logs)), 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the norms so far, as JSON types."""

@@ -33,6 +33,8 @@ class Robust:
         window: How many of the latest norms count; ``>= 1``.
         warmup_steps: Norms before which nothing is clipped; ``>= 1``.
         floor: Smallest spread, in units of the natural logarithm; ``> 0``.
+        ceiling: Largest spread; ``>= floor``. Where outliers are so many that they widen the
+            spread, they are outliers all the same.
         per: What one norm is taken of, see `ClipNorm`.
 
     Raises:
@@ -65,13 +67,17 @@ class Robust:
         window: int = 100,
         warmup_steps: int = 10,
         floor: float = 0.1,
+        ceiling: float = 0.3,
         per: Per = "model",
     ) -> None:
         options.check_positive(z_threshold=z_threshold, floor=floor, warmup_steps=warmup_steps)
         options.check_count("window", window)
         check_per(per)
+        if not ceiling >= floor:
+            msg = f"`ceiling` must be at least `floor`, {floor!r}, got {ceiling!r}."
+            raise ValueError(msg)
         self.z_threshold, self.per = z_threshold, per
-        self._baseline = LogNorms(window, warmup_steps, floor)
+        self._baseline = LogNorms(window, warmup_steps, floor, ceiling)
 
     def decide(self, moment: Moment) -> Sequence[Decision]:
         """Judge the norm against the past, and learn no more of it than the threshold."""

@@ -57,7 +57,7 @@ def test_short_guarded_runs_get_the_verdict_they_deserve(tmp_path):
     outcomes = {outcome.run: outcome for outcome in trained}
     assert set(outcomes) == set(SOON_OVER)
     assert [outcome.report for outcome in outcomes.values() if not outcome.is_as_expected] == []
-    assert outcomes["nan-batch+skip"].acts == ("left step 10 out",)
+    assert outcomes["nan-batch+skip"].acts == ("left out step 10",)
     assert outcomes["sigmoid10+robust"].kinds == ("vanishing",)
 
 

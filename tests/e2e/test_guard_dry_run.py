@@ -133,7 +133,7 @@ def test_the_summary_says_what_would_have_been_done():
     text = str(guarded.summary())
     for sentence in (
         "would have clipped 8 of 8 steps (100 %)",
-        "would have left 6 steps, the first of them 2, 3, 4, 5 and 6 out",
+        "would have left out 6 steps, the first of them 2, 3, 4, 5 and 6",
         "would have cut the learning rate at step 2",
         "would have gone back at 6 steps",
         "would have ended the training at step 2",

@@ -137,6 +137,14 @@ def test_a_huge_gradient_is_left_out_in_its_own_step(fused):
     assert done(guarded, "skip") == [30]
 
 
+def test_gradients_that_stay_large_cost_ten_steps_and_not_the_run():
+    make = with_loss_factor(classifier(matrices, torch.optim.AdamW), range(30, 60), 30.0)
+    data, first_ten = batches(480, 6), range(30, 40)
+    guarded = guard(on_exploding="skip")
+    assert_same(train(make, guarded, data=data), train(without(make, first_ten), data=data))
+    assert done(guarded, "skip") == [*first_ten]
+
+
 def test_a_spike_of_the_loss_is_left_out():
     make = classifier(normed, torch.optim.AdamW)
     data = batches(8 * 80, 6)
@@ -228,7 +236,7 @@ def test_a_strangers_optimizer_that_moves_weights_without_gradients_is_undone():
 def test_skipping_for_ever_ends_in_an_error_that_says_so(scaled, fused):
     make = with_factor(classifier(fused=fused), range(3, 99))
     guarded = guard(on_nonfinite="skip", max_consecutive_skips=2)
-    message = "3 steps in a row had to be left out.*`max_consecutive` allows 2. The weights or the"
+    message = "3 steps in a row had to be left out.*`max_consecutive_skips` allows 2. The weights"
     with pytest.raises(TrainingStoppedError, match=message):
         train(make, guarded, scaled=scaled, max_epochs=4)
 
@@ -236,7 +244,8 @@ def test_skipping_for_ever_ends_in_an_error_that_says_so(scaled, fused):
 def test_skipping_too_large_a_share_ends_in_an_error_that_says_so():
     make = with_factor(classifier(), range(0, 999, 3))
     guarded = guard(on_nonfinite="skip", max_skipped_fraction=0.3)
-    with pytest.raises(TrainingStoppedError, match=r"34 of 100 steps.*`max_fraction` allows 0.3"):
+    message = r"34 of 100 steps.*`max_skipped_fraction` allows 0.3"
+    with pytest.raises(TrainingStoppedError, match=message):
         train(make, guarded, max_epochs=40)
 
 

@@ -40,8 +40,8 @@ def test_clipping_is_what_exceeds_the_precision_of_a_norm(coefficient, expected)
 @pytest.mark.parametrize(
     ("action", "line"),
     [
-        (Action(what="skip", step=3), "step 3  left this step out"),
-        (Action(what="skip", step=3, dry_run=True), "step 3  would have left this step out"),
+        (Action(what="skip", step=3), "step 3  left out this step"),
+        (Action(what="skip", step=3, dry_run=True), "step 3  would have left out this step"),
         (
             Action(what="reduce_lr", step=9, why="diverging", numbers={"lr_factor": 0.5}),
             "step 9  cut the learning rate: diverging (lr factor 0.5)",
@@ -95,7 +95,7 @@ def test_shadow_mode_speaks_of_what_would_have_been() -> None:
             "clipping would cost about 15 % of the effective learning rate; less where the "
             "optimizer divides by the gradient's own size, as Adam does"
         ),
-        "would have left steps 4120 and 4121 out",
+        "would have left out steps 4120 and 4121",
         "would have gone back at step 7",
         "can no longer help at step 8",
     ]
@@ -104,11 +104,11 @@ def test_shadow_mode_speaks_of_what_would_have_been() -> None:
 def test_of_many_steps_the_first_are_named() -> None:
     audit = audit_of(*[("skip", step) for step in range(10, 22)], ("reduce_lr", 30))
     assert list(audit.lines()) == [
-        "left 12 steps, the first of them 10, 11, 12, 13 and 14 out",
+        "left out 12 steps, the first of them 10, 11, 12, 13 and 14",
         "cut the learning rate at step 30",
     ]
     assert list(audit_of(("skip", 1), ("skip", 2), ("skip", 5)).lines()) == [
-        "left steps 1, 2 and 5 out"
+        "left out steps 1, 2 and 5"
     ]
 
 

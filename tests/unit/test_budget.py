@@ -44,20 +44,22 @@ def test_a_step_that_counts_never_ends_the_training() -> None:
 
 def test_the_errors_say_how_many_where_and_what_to_do() -> None:
     advice = "The weights or the data are broken: look at the first of these steps."
-    budget = Budget(max_consecutive=1, max_fraction=0.5, min_steps=4)
+    budget = Budget(max_consecutive_skips=1, max_skipped_fraction=0.5, min_steps=4)
     budget.note(0, 7, skipped=True)
     with pytest.raises(GradGuardError) as caught:
         budget.note(0, 8, skipped=True)
     assert str(caught.value) == (
-        "2 steps in a row had to be left out, up to step 8; `max_consecutive` allows 1. " + advice
+        "2 steps in a row had to be left out, up to step 8; "
+        f"`max_consecutive_skips` allows 1. {advice}"
     )
-    budget = Budget(max_consecutive=9, max_fraction=0.5, min_steps=4)
+    budget = Budget(max_consecutive_skips=9, max_skipped_fraction=0.5, min_steps=4)
     for step in range(3):
         budget.note(0, step, skipped=True)
     with pytest.raises(TrainingStoppedError) as caught:
         budget.note(0, 3, skipped=True)
     assert str(caught.value) == (
-        "4 of 4 steps had to be left out, up to step 3; `max_fraction` allows 0.5. " + advice
+        "4 of 4 steps had to be left out, up to step 3; "
+        f"`max_skipped_fraction` allows 0.5. {advice}"
     )
 
 
@@ -76,15 +78,15 @@ def test_a_run_in_a_row_goes_on_after_a_checkpoint() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("option", "value", "message"),
     [
-        ({"max_consecutive": 0}, "`max_consecutive` must be a whole number of at least 1, got 0."),
-        ({"max_consecutive": 2.5}, "`max_consecutive` must be a whole number of at least 1"),
-        ({"max_fraction": 0.0}, "`max_fraction` must be a share above 0 and up to 1"),
-        ({"max_fraction": 1.5}, "`max_fraction` must be a share above 0 and up to 1"),
+        ("max_consecutive_skips", 0, "must be a whole number of at least 1, got 0."),
+        ("max_consecutive_skips", 2.5, "must be a whole number of at least 1, got 2.5."),
+        ("max_skipped_fraction", 0.0, "must be a share above 0 and up to 1"),
+        ("max_skipped_fraction", 1.5, "must be a share above 0 and up to 1"),
     ],
 )
-def test_bad_options_are_refused(options, message) -> None:
+def test_bad_options_are_refused(option, value, message) -> None:
     with pytest.raises(ValueError, match="got") as caught:
-        Budget(**options)
-    assert message in str(caught.value)
+        Budget(**{option: value})
+    assert str(caught.value).startswith(f"`{option}` {message}")

@@ -89,7 +89,7 @@ def test_the_density_of_a_mixture_is_that_of_torch():
 
 
 def test_trouble_is_the_same_for_every_run_and_as_frequent_as_it_says():
-    spoil = now_and_then(0.2, heavy_tailed(1.0, of_targets=False))
+    spoil = now_and_then(0.2, heavy_tailed(1.0))
     batch = torch.zeros(2, 3), torch.zeros(2)
     bad = [step for step in range(2000) if bool(spoil(step, batch)[0].any())]
     assert bad == [step for step in range(2000) if bool(spoil(step, batch)[0].any())]

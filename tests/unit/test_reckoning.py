@@ -104,7 +104,7 @@ def test_a_clip_and_a_skip_of_one_step_are_two_records() -> None:
 
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_too_many_steps_left_out_end_the_training_unless_nothing_is_really_done(dry_run) -> None:
-    desk = Desk(max_consecutive=2, dry_run=dry_run)
+    desk = Desk(max_consecutive_skips=2, dry_run=dry_run)
     desk.settle(*[decided(step, skips=[skip()]) for step in range(2)])
     if dry_run:
         desk.settle(*[decided(step, skips=[skip()]) for step in range(2, 9)])
@@ -116,14 +116,14 @@ def test_too_many_steps_left_out_end_the_training_unless_nothing_is_really_done(
 
 
 def test_a_step_that_counts_ends_a_run_of_others() -> None:
-    desk = Desk(max_consecutive=2)
+    desk = Desk(max_consecutive_skips=2)
     flags = [True, True, False] * 5
     desk.settle(*[decided(i, skips=[skip(when=flag)]) for i, flag in enumerate(flags)])
     assert desk.audit.counts["skip"] == 10
 
 
 def test_at_the_end_nothing_is_judged_any_more() -> None:
-    desk = Desk(max_consecutive=1)
+    desk = Desk(max_consecutive_skips=1)
     for step in range(4):
         desk.reckoning.send(decided(step, skips=[skip()]))
     desk.reckoning.collect(judge=False)
@@ -131,7 +131,7 @@ def test_at_the_end_nothing_is_judged_any_more() -> None:
 
 
 def test_later_looks_of_a_line_search_count_only_if_they_leave_the_step_out() -> None:
-    desk = Desk(max_consecutive=2)
+    desk = Desk(max_consecutive_skips=2)
     later = {"is_first_look": False, "coefficient": 0.5, "clips": CLIPS}
     desk.settle(decided(0), decided(0, **later), decided(0, **later, skips=[skip()]))
     assert desk.audit.steps == 1
@@ -179,7 +179,7 @@ def test_everything_but_clipping_is_logged(caplog) -> None:
         desk.settle(decided(1, clips=CLIPS, coefficient=0.5, skips=[skip("loud", 9.0)]))
         desk.reckoning.note("rollback", decided(6), "back", before_step=3)
     assert [record.message for record in caplog.records] == [
-        "gradguard: step 1  left this step out: loud (value 9)",
+        "gradguard: step 1  left out this step: loud (value 9)",
         "gradguard: step 6  went back: back (before step 3)",
     ]
 

@@ -6,8 +6,11 @@ from itertools import pairwise
 
 import pytest
 
+from lightning_gradguard.episodes import Episode
+from lightning_gradguard.findings import Severity
 from lightning_gradguard.remedies import LearningRate, ReduceLearningRate, Stop, StopTraining
 from lightning_gradguard.remedies.testing import moment_of, trouble
+from tests.strategies import make_finding
 
 
 def factors(remedy, steps, *, faulty=(), start=0):
@@ -53,6 +56,27 @@ def test_cuts_keep_their_distance_and_end_at_the_floor() -> None:
     assert found == pytest.approx([1.0] + [0.1] * 4 + [0.05] * 15)
 
 
+def test_a_rate_that_never_worked_waits_longer_than_one_that_did() -> None:
+    def cut_at(step):
+        remedy = ReduceLearningRate(recovery_steps=10, early_recovery_steps=40)
+        return factors(remedy, 60, faulty={step}, start=step - 1)
+
+    # Steps are counted from 0, and the training up to a step has gone well since -1.
+    assert cut_at(99) == pytest.approx(
+        [1.0] + [0.5] * 39 + [0.5 * 2 ** (i / 40) for i in range(20)], rel=0.02
+    )
+    late = cut_at(102)
+    assert late[:11] == [1.0] + [0.5] * 10
+    assert late[21:] == [1.0] * 39
+
+
+def test_cuts_of_one_spell_heal_like_the_first() -> None:
+    remedy = ReduceLearningRate(cooldown_steps=5, recovery_steps=10, early_recovery_steps=1000)
+    found = factors(remedy, 150, faulty={120, 126})
+    assert found[127] == 0.25
+    assert found[149] > 0.25
+
+
 def test_it_doubles_in_as_many_steps_as_it_waited() -> None:
     found = factors(ReduceLearningRate(factor=0.25, recovery_steps=8), 40, faulty={2})
     assert found[2:10] == [0.25] * 8  # seen at step 1, cut at step 2, quiet until step 9
@@ -77,6 +101,41 @@ def test_what_goes_on_without_a_cut_delays_the_healing() -> None:
     found = factors(remedy, 60, faulty=range(3, 40))
     assert set(found[3:46]) == {0.5}  # last seen at step 38
     assert found[46] > 0.5
+
+
+def healed_at(faults_at, *, steps=100):
+    """Return the step at which the rate first grows, cut at step 2; None for never."""
+    remedy, past = ReduceLearningRate(recovery_steps=8), 1.0
+    for step in range(2, steps):
+        faults = [trouble("diverging", step=1)] if step == 2 else faults_at(step)
+        factor = remedy.decide(moment_of([1.0], step=step, episodes=faults))[0].factor
+        if factor > past:
+            return step
+        past = factor
+    return None
+
+
+def test_the_rate_does_not_heal_while_any_other_fault_goes_on() -> None:
+    """As where everything has become NaN: it diverges no more, but nothing is well."""
+
+    def nonfinite(until):
+        return lambda step: [trouble("nonfinite", step=step - 1)] if 4 < step <= until else []
+
+    assert healed_at(nonfinite(until=0)) == 2 + 8
+    assert healed_at(nonfinite(until=40)) == 39 + 8  # last seen at step 39
+    assert healed_at(nonfinite(until=1000)) is None
+
+
+def test_the_rate_does_not_heal_before_a_fault_has_ended_that_was_last_seen_long_ago() -> None:
+    assert healed_at(lambda step: [trouble("dead", step=4)] if 4 < step <= 30 else []) == 31
+
+
+def test_a_notice_delays_no_healing() -> None:
+    def spike(step):
+        notice = make_finding("spike", step, severity=Severity.INFO)
+        return [Episode(notice, notice, 1, is_open=True, worst=notice)]
+
+    assert healed_at(spike) == 2 + 8
 
 
 def test_where_the_fault_came_back_the_rate_heals_to_half_of_that() -> None:

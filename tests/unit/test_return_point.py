@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from lightning_gradguard.actions.states import Generations
-from lightning_gradguard.remedies import GoBack
+from lightning_gradguard.remedies import GoBack, Rollback
 from lightning_gradguard.return_point import ReturnPoint
 
 
@@ -93,3 +93,15 @@ def test_without_optimizers_the_start_is_kept_once() -> None:
     for _ in range(3):
         point.keep({})
     assert len(states) == 1
+
+
+def test_of_several_remedies_the_most_demanding_are_served() -> None:
+    model, seen = nn.Linear(1, 1, bias=False), []
+    rollbacks = [Rollback(every_n_steps=5, generations=2), Rollback(every_n_steps=10)]
+    point = ReturnPoint.of(rollbacks, model, [], [], extra=lambda: 7, restore_extra=seen.append)
+    for step in range(31):
+        nn.init.constant_(model.weight, step)
+        point.keep({0: step})
+    assert not point.go_back_(GoBack(14, "why"), 0, {0: 31})  # kept are 15, 20, 25 and 30
+    assert point.go_back_(GoBack(19, "why"), 0, {0: 31})
+    assert (model.weight.item(), seen) == (15, [7])

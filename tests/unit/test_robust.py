@@ -25,7 +25,15 @@ from tests.clipping_oracles import (
 @pytest.mark.parametrize("norms", STREAMS.values(), ids=STREAMS)
 @pytest.mark.parametrize(
     "options",
-    [{}, {"z_threshold": 1.0}, {"window": 16}, {"floor": 1.0}, {"window": 5, "z_threshold": 2.0}],
+    [
+        {},
+        {"z_threshold": 1.0},
+        {"window": 16},
+        {"floor": 0.2},
+        {"ceiling": 0.12},
+        {"ceiling": math.inf},
+        {"window": 5, "z_threshold": 2.0},
+    ],
     ids=str,
 )
 def test_robust_equals_its_formula(norms, options) -> None:
@@ -63,6 +71,19 @@ def test_a_spike_teaches_no_more_than_the_threshold() -> None:
         part.state_dict()["numbers"]["logs"] for part in (clipper, limited_clipper)
     )
     assert [x for (x,) in learned] == pytest.approx([x for (x,) in expected])
+
+
+def test_many_outliers_are_outliers_all_the_same() -> None:
+    """Norms that spread over decades would else excuse any norm."""
+    norms = [10.0 ** (i * 7 % 10 / 3) for i in range(60)]
+    clipped, excused = let_through(Robust(), norms), let_through(Robust(ceiling=math.inf), norms)
+    assert max(excused[20:]) > 100.0
+    assert max(clipped[20:]) < 2.6 * sorted(norms)[30]
+
+
+def test_a_ceiling_below_the_floor_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`ceiling` must be at least `floor`, 0\.5, got 0\.3"):
+        Robust(floor=0.5)
 
 
 def test_half_of_the_window_cannot_mislead_it() -> None:

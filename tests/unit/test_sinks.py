@@ -70,14 +70,14 @@ def test_console_is_silent_about_frames() -> None:
 def test_console_prints_actions_but_clipping_and_of_each_kind_the_first_five() -> None:
     skips = [Action(what="skip", step=step, why="loss is NaN") for step in range(7)]
     lines = printed(Action(what="clip", step=0), *skips, Action(what="stop", step=9)).splitlines()
-    assert lines[0] == "gradguard: step 0  left this step out: loss is NaN"
+    assert lines[0] == "gradguard: step 0  left out this step: loss is NaN"
     assert lines[4] == f"{lines[0].replace('step 0', 'step 4')}; later ones are in the summary"
     assert lines[5:] == ["gradguard: step 9  stops the training"]
 
 
 def test_the_summary_says_what_a_guard_did() -> None:
-    summary = summarise([], observed_steps=3, steps=3, acts=("left step 2 out",))
-    assert "  guard   left step 2 out" in str(summary).splitlines()
+    summary = summarise([], observed_steps=3, steps=3, acts=("left out step 2",))
+    assert "  guard   left out step 2" in str(summary).splitlines()
 
 
 def test_console_prints_the_summary_as_it_is() -> None:

@@ -1,8 +1,6 @@
-"""Stand around the step of plain torch optimizers: what is left out never happened."""
+"""Stand around the step of plain torch optimizers: left out, or at another rate."""
 
 from __future__ import annotations
-
-import copy
 
 import pytest
 import torch
@@ -10,87 +8,7 @@ from torch import nn
 
 from lightning_gradguard import devices
 from lightning_gradguard.actions.step import Bracket, Orders
-
-SKIP = Orders(torch.ones((), dtype=torch.bool))
-GO = Orders(~SKIP.skip)
-
-OPTIMIZERS = {
-    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.1),
-    "adam": lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.1),
-    "adam, fused": lambda p: torch.optim.AdamW(p, lr=0.1, fused=True),
-    "adam, tensor rate": lambda p: torch.optim.Adam(p, lr=torch.tensor(0.1), foreach=False),
-    "adagrad": lambda p: torch.optim.Adagrad(p, lr=0.1),
-    "lbfgs": lambda p: torch.optim.LBFGS(p, lr=0.1, max_iter=3),
-    "nested": lambda p: Nested(p, lr=0.1, momentum=0.9),
-    "always decays": lambda p: AlwaysDecays(p, {"lr": 0.1}),
-}
-every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
-
-
-class Nested(torch.optim.SGD):
-    """Calls its parent's step in its own, so that hooks run twice."""
-
-    def step(self, closure=None):
-        loss = None if closure is None else closure()
-        super().step()
-        return loss
-
-
-class AlwaysDecays(torch.optim.Optimizer):
-    """As some third-party optimizers: decays weights and counts even without gradients."""
-
-    def step(self, closure=None):
-        loss = None if closure is None else closure()
-        with torch.no_grad():
-            for group in self.param_groups:
-                for p in group["params"]:
-                    self.state[p]["count"] = self.state[p].get("count", 0) + 1
-                    p.mul_(1.0 - group["lr"])
-                    if p.grad is not None:
-                        p.add_(p.grad, alpha=-group["lr"])
-        return loss
-
-
-class Training:
-    """A tiny training with a bracket around its optimizer."""
-
-    def __init__(self, make, orders=lambda _step: GO, *, early=(), with_closure=True):
-        torch.manual_seed(1)
-        self.model = nn.Linear(3, 2)
-        self.optimizer = make(self.model.parameters())
-        self.with_closure = with_closure or isinstance(self.optimizer, torch.optim.LBFGS)
-        self.steps, self.left_out, self.rates = 0, [], []
-        self.bracket = Bracket(self.optimizer, lambda: orders(self.steps), self.after)
-        self.bracket.attach(lambda: early, may_skip=True)
-        self.data = torch.randn(12, 8, 3)
-
-    def after(self, skipped):
-        self.left_out.append(skipped if isinstance(skipped, bool) else bool(skipped))
-
-    def closure(self):
-        self.optimizer.zero_grad()
-        loss = self.model(self.data[self.steps]).square().mean()
-        loss.backward()
-        self.rates.append([float(group["lr"]) for group in self.optimizer.param_groups])
-        return loss
-
-    def run(self, steps):
-        for _ in range(steps):
-            if self.with_closure:
-                self.optimizer.step(self.closure)
-            else:
-                self.closure()
-                self.optimizer.step()
-            self.steps += 1
-        return self
-
-    def left(self):
-        state = copy.deepcopy(self.optimizer.state_dict())
-        return [p.detach().clone() for p in self.model.parameters()], state
-
-
-def assert_same(left, right):
-    torch.testing.assert_close(left, right, rtol=0.0, atol=0.0)
+from tests.bracketed import GO, OPTIMIZERS, SKIP, Training, assert_same, every_optimizer
 
 
 @every_optimizer
@@ -187,80 +105,6 @@ def test_a_schedule_goes_on_while_steps_are_left_out() -> None:
         training.run(1)
         schedule.step()
     assert training.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 / 8)
-
-
-@pytest.mark.parametrize("make", [OPTIMIZERS["sgd"], OPTIMIZERS["nested"], OPTIMIZERS["lbfgs"]])
-def test_after_an_error_in_the_closure_the_next_step_is_guarded(make) -> None:
-    training = Training(make, lambda s: SKIP if s == 3 else Orders(lr_factors=[0.5])).run(3)
-
-    def breaks():
-        training.closure()
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        training.optimizer.step(breaks)
-    assert training.optimizer.param_groups[0]["lr"] == 0.1
-    before = training.left()[0]
-    assert_same(training.run(1).left()[0], before)
-    assert training.left_out == [False] * 3 + [True]
-
-
-def test_an_error_in_the_step_itself_is_undone_by_a_reset() -> None:
-    class Breaks(torch.optim.SGD):
-        def step(self, closure=None):
-            raise RuntimeError
-
-    training = Training(
-        lambda p: Breaks(p, lr=0.1), lambda _: Orders(SKIP.skip, [0.5]), with_closure=False
-    )
-    training.closure()
-    with pytest.raises(RuntimeError):
-        training.optimizer.step()
-    assert all(p.grad is None for p in training.model.parameters())
-    training.bracket.reset()
-    assert all(p.grad is not None for p in training.model.parameters())
-    assert training.optimizer.param_groups[0]["lr"] == 0.1
-
-
-def test_what_is_switched_off_acts_no_more_but_lets_every_step_happen() -> None:
-    training = Training(OPTIMIZERS["sgd"], lambda _: SKIP).run(2)
-    training.bracket.switch_off()
-    before = training.left()[0]
-    assert not torch.equal(training.run(1).left()[0][0], before[0])
-    assert training.left_out == [True, True]
-
-
-def test_what_is_switched_off_in_the_middle_of_a_step_lets_it_happen() -> None:
-    training = Training(OPTIMIZERS["sgd"], lambda _: SKIP)
-    before = training.left()[0]
-
-    def closure():
-        training.bracket.switch_off()
-        return training.closure()
-
-    training.optimizer.step(closure)
-    assert not torch.equal(training.left()[0][0], before[0])
-    assert training.left_out == []
-
-
-def test_a_gradient_that_somebody_put_there_meanwhile_stays() -> None:
-    class Leaves(torch.optim.SGD):
-        def step(self, closure=None):
-            closure()
-            for p in self.param_groups[0]["params"]:
-                p.grad = torch.full_like(p, 7.0)
-
-    training = Training(lambda p: Leaves(p, lr=0.1), lambda _: SKIP).run(1)
-    assert all((p.grad == 7.0).all() for p in training.model.parameters())
-
-
-def test_what_is_detached_leaves_no_hook() -> None:
-    training = Training(OPTIMIZERS["adam, fused"], lambda _: SKIP).run(1)
-    training.bracket.detach()
-    assert not training.optimizer._optimizer_step_pre_hooks
-    assert not training.optimizer._optimizer_step_post_hooks
-    before = training.left()[0]
-    assert not torch.equal(training.run(1).left()[0][0], before[0])
 
 
 def test_evaluations_are_counted_within_a_step_only() -> None:
