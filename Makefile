@@ -8,6 +8,8 @@ VENV ?= .venv
 ARGS =
 # Percent of lines and branches that the tests must reach.
 COVERAGE = 95
+# Processes that run tests; each uses one thread.
+JOBS = 2
 
 PIP = $(VENV)/bin/python -m pip
 INSTALL = $(PIP) install --quiet --constraint constraints.txt
@@ -103,7 +105,8 @@ check: $(VENV)/.stamp-dev ## Format, lint, types, import direction
 
 .PHONY: unit
 unit: $(VENV)/.stamp-dev ## Tests and docstring examples, with branch coverage
-	$(call timed,tests,$(PYTEST) --ignore=tests/packaging --cov --cov-fail-under=$(COVERAGE))
+	$(call timed,tests,$(PYTEST) --numprocesses $(JOBS) --dist loadfile \
+	  --ignore=tests/packaging --cov --cov-fail-under=$(COVERAGE))
 
 $(VENV)/.stamp-models: $(VENV)/.stamp-dev
 	$(INSTALL_PACKAGE) '.[models]'
