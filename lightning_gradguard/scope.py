@@ -245,7 +245,8 @@ def is_matrix(parameter: nn.Parameter) -> bool:
 
 
 def _unit_dim(module: nn.Module, parameter: nn.Parameter) -> int | None:
-    if getattr(module, "weight", None) is not parameter:
+    # By name, not by attribute: a parametrized weight is computed, and that may draw random numbers.
+    if dict(module.named_parameters(recurse=False)).get("weight") is not parameter:
         return None
     if isinstance(module, nn.modules.conv._ConvTransposeNd):  # noqa: SLF001 - the one base class there is
         return 1 if module.groups == 1 else None

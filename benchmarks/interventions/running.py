@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -77,6 +78,7 @@ def outcomes(jobs: Sequence[Job], kept: Path, *, processes: int) -> Mapping[Job,
         for future in as_completed(waiting):
             job = waiting[future]
             found[job] = future.result()
+            print(f"{len(found)} of {len(jobs)} trainings", end="\r", file=sys.stderr, flush=True)
             if job.treatment == NONE:
                 print(json.dumps([job.key, found[job].score]), file=file, flush=True)
     return found

@@ -144,6 +144,26 @@ def mlp_of(width: int) -> nn.Module:
     return nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, width))
 
 
+def spectral() -> nn.Module:
+    """A weight that makes a step of power iteration whenever anybody looks at it."""
+    network = mlp()
+    for layer in (network[0], network[2]):
+        nn.utils.parametrizations.spectral_norm(layer)
+    return network
+
+
+class Dropped(nn.Module):
+    def forward(self, weight):
+        return weight * (torch.rand_like(weight) < 0.9)
+
+
+def drawn() -> nn.Module:
+    """A weight that draws random numbers whenever anybody looks at it."""
+    network = mlp()
+    nn.utils.parametrize.register_parametrization(network[0], "weight", Dropped())
+    return network
+
+
 # Modules that do something special.
 
 
@@ -355,3 +375,6 @@ MODES = {
     **{f"fused {n}, by value": mode(wide, k, fused=True, **BY_VALUE) for n, k in FUSED.items()},
     **{f"scaler, fused {n}": scaled(optimizer=k, fused=True) for n, k in FUSED.items()},
 }
+
+PARAMETRIZED = {"spectral norm": mode(spectral), "a random parametrization": mode(drawn)}
+"""Weights that change something whenever anybody looks at them; their layers' names are shorter."""

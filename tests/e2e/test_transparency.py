@@ -19,7 +19,7 @@ from tests.e2e.models import (
     recurrent,
     trainer,
 )
-from tests.e2e.modes import MODES
+from tests.e2e.modes import MODES, PARAMETRIZED
 
 
 def everything_left(make_model, data, callbacks, **options):
@@ -104,9 +104,9 @@ def test_a_gradient_scaler_is_left_alone(fused):
     assert monitor.summary().observed_steps > 0
 
 
-@pytest.mark.parametrize("name", [name for name in MODES if name != "compiled"])
+@pytest.mark.parametrize("name", [*(name for name in MODES if name != "compiled"), *PARAMETRIZED])
 def test_every_mode_of_the_table_trains_as_if_alone(name):
-    mode = MODES[name]
+    mode = (MODES | PARAMETRIZED)[name]
 
     def train(callbacks):
         options = {**mode.options, **({"plugins": [scaler()]} if mode.uses_scaler else {})}
