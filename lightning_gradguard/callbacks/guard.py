@@ -69,9 +69,10 @@ class GradientGuard(GradientMonitor):
         dry_run: Decide and record everything, and change nothing.
         max_consecutive_skips: More steps left out in a row than this end the training.
         max_skipped_fraction: So does a larger share of all steps, after the first hundred.
-        include: As for `GradientMonitor`; acting is not limited by it.
-        exclude: As for `GradientMonitor`; acting is not limited by it.
-        ignore: As for `GradientMonitor`; what is ignored is not acted on, either.
+        include: As for `GradientMonitor`; clipping and skipping are not limited by it.
+        exclude: As for `GradientMonitor`; clipping and skipping are not limited by it.
+        ignore: As for `GradientMonitor`; what is ignored is not acted on, either, but by clipping
+            and skipping.
         on_finding: As for `GradientMonitor`.
         every_n_steps: As for `GradientMonitor`; clipping and skipping look at every step.
         group_by: As for `GradientMonitor`.
