@@ -245,7 +245,7 @@ def is_matrix(parameter: nn.Parameter) -> bool:
 
 
 def _unit_dim(module: nn.Module, parameter: nn.Parameter) -> int | None:
-    # By name, not by attribute: a parametrized weight is computed, and that may draw random numbers.
+    # By name, not by attribute: a parametrized weight is computed, perhaps of random numbers.
     if dict(module.named_parameters(recurse=False)).get("weight") is not parameter:
         return None
     if isinstance(module, nn.modules.conv._ConvTransposeNd):  # noqa: SLF001 - the one base class there is
