@@ -117,6 +117,7 @@ class Audit:
         self._actions: deque[Action] = deque(maxlen=_MOST_ACTIONS)
         self._clipped_sum = 0.0
         self._coefficient_sum = 0.0
+        self._limited_sum = 0.0
         self._first: dict[str, list[int]] = {}
 
     @property
@@ -133,9 +134,17 @@ class Audit:
         if len(steps) < _MOST_STEPS_NAMED and action.step not in steps:
             steps.append(action.step)
 
-    def note_step(self, coefficient: float) -> None:
-        """Count a step, and what clipping multiplied its gradient norm by."""
+    def note_step(self, coefficient: float, *, limit: float = 1.0) -> None:
+        """Count a step.
+
+        Args:
+            coefficient: What clipping multiplied its gradient norm by; NaN for nothing.
+            limit: What its learning rate was multiplied by for this step alone.
+        """
         self.steps += 1
+        if limit < 1.0:
+            self.counts["limit"] += 1
+            self._limited_sum += limit
         known = coefficient if math.isfinite(coefficient) else 1.0
         self._coefficient_sum += min(known, 1.0)
         if is_clipped(known):
@@ -153,6 +162,12 @@ class Audit:
                     "of the effective learning rate; less where the optimizer divides by the "
                     "gradient's own size, as Adam does"
                 )
+        if limited := self.counts["limit"]:
+            done = "would have held back" if self.dry_run else "held back"
+            yield (
+                f"{done} {limited} of {self.steps} steps, to {self._limited_sum / limited:.2g} of "
+                "their learning rate on the mean, so that they would not move the weights too far"
+            )
         for what, steps in self._first.items():
             if what != "clip":
                 done = _DONE.get(what, (what, what))[self.dry_run]
@@ -177,6 +192,7 @@ class Audit:
             "steps": self.steps,
             "clipped_sum": self._clipped_sum,
             "coefficient_sum": self._coefficient_sum,
+            "limited_sum": self._limited_sum,
             "first": {what: list(steps) for what, steps in self._first.items()},
         }
 
@@ -187,6 +203,7 @@ class Audit:
         self.steps = state["steps"]
         self._clipped_sum = state["clipped_sum"]
         self._coefficient_sum = state["coefficient_sum"]
+        self._limited_sum = state["limited_sum"]
         self._first = {what: list(steps) for what, steps in state["first"].items()}
 
 

@@ -190,7 +190,7 @@ class Guard:
         loss = self._loss.take()
         if loss is not None and (self._may_skip or self._acts_on_findings):
             loss = self._ranks.mean(loss)
-        before = min(ward.lr_factors, default=1.0)
+        before = ward.cut
         decided = ward.decide(
             context,
             loss,

@@ -14,6 +14,7 @@ from lightning_gradguard.remedies.autoclip import AutoClip
 from lightning_gradguard.remedies.base import Remedy
 from lightning_gradguard.remedies.clip_norm import ClipNorm
 from lightning_gradguard.remedies.clip_value import ClipValue
+from lightning_gradguard.remedies.limit_updates import LimitUpdates
 from lightning_gradguard.remedies.once_slowed import OnceSlowed
 from lightning_gradguard.remedies.only import Only
 from lightning_gradguard.remedies.reduce_lr import ReduceLearningRate
@@ -152,6 +153,8 @@ def auto_policy() -> list[Remedy]:
 
     - A batch of NaN is left out.
     - A gradient far beyond the latest ones is clipped to what is usual.
+    - The first step is a hundredth of a full one. From then on no step changes the median layer
+      by more than a tenth, and thirty steps by no more than three hundredths each on the mean.
     - Where training explodes, diverges, stays non-finite or kills units, it goes back to before
       that and on with a tenth of the rate, again and again if need be.
     - From the first such cut on, the gradient norm is held at 1, since the weights may be too
@@ -166,6 +169,7 @@ def auto_policy() -> list[Remedy]:
     return [
         SkipNonFinite(),
         Robust(z_threshold=5.0, ceiling=0.2),
+        LimitUpdates(),
         OnceSlowed(ClipNorm(1.0), below=0.2),
         Rollback(faults, max_rollbacks=8, rate=rate),
     ]

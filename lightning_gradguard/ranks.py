@@ -62,6 +62,7 @@ class Ranks:
             float(stop is not None),
             float(stop is not None and stop.as_error),
             *(-factor for factor in verdict.lr_factors(num_groups)),
+            *(-factor for factor in verdict.lr_factors(num_groups, cuts_only=True)),
         ]
         all_of_us = self.reduce(self._tensor(mine), "max")
         before, stops, as_error, *factors = all_of_us.tolist()
@@ -70,8 +71,12 @@ class Ranks:
             verdict,
             skips=[self._agreed_skip(verdict)] if may_skip else [],
             rates=[
+                LearningRate(-factor, groups=[group], is_cut=False)
+                for group, factor in enumerate(factors[:num_groups])
+            ]
+            + [
                 LearningRate(-factor, _why_of(verdict, why, -factor), groups=[group])
-                for group, factor in enumerate(factors)
+                for group, factor in enumerate(factors[num_groups:])
             ],
             rollback=None
             if before == -float("inf")
@@ -99,4 +104,5 @@ def _why_of(verdict: Verdict, otherwise: str, factor: float) -> str:
     mine = [rate for rate in verdict.rates if rate.why]
     if mine:
         return mine[0].why
-    return otherwise if factor < min((rate.factor for rate in verdict.rates), default=1.0) else ""
+    cuts = [rate.factor for rate in verdict.rates if rate.is_cut]
+    return otherwise if factor < min(cuts, default=1.0) else ""

@@ -88,7 +88,7 @@ class Reckoning:
             decided: The step.
             before: The smallest factor before it.
         """
-        now = min(decided.lr_factors, default=1.0)
+        now = decided.cut
         why = "; ".join(dict.fromkeys(rate.why for rate in decided.verdict.rates if rate.why))
         if now < before:
             self.note("reduce_lr", decided, why, lr_factor=now)
@@ -145,7 +145,7 @@ class Reckoning:
         decided = step.decided
         coefficient = float(numbers.get("coefficient", math.nan))
         if decided.is_first_look:
-            self._audit.note_step(coefficient)
+            self._audit.note_step(coefficient, limit=decided.limit)
             if is_clipped(coefficient):
                 found = {"norm": float(numbers["norm"]), "coefficient": coefficient}
                 self.note("clip", decided, step.clippers, **found)

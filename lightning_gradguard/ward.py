@@ -38,6 +38,8 @@ class Decided:
         norm: Gradient norm before clipping, shape ``()``.
         coefficient: What clipping multiplied it by, shape ``()``; None for no clipper.
         lr_factors: One per parameter group.
+        cut: What cuts multiplied the learning rates by, the smallest of all groups; without limits
+            of this step alone.
         is_first_look: Whether this was the first look at the step.
     """
 
@@ -47,7 +49,13 @@ class Decided:
     norm: Tensor
     coefficient: Tensor | None
     lr_factors: Sequence[float]
+    cut: float
     is_first_look: bool
+
+    @property
+    def limit(self) -> float:
+        """What the rate was multiplied by for this step alone, beside cuts."""
+        return min(self.lr_factors, default=1.0) / self.cut
 
 
 class Ward:
@@ -65,6 +73,7 @@ class Ward:
         pending: What was decided about the step that goes on, or None.
         skipped: Whether that step is left out: known, or a flag on the device.
         lr_factors: In force now, one per parameter group.
+        cut: The smallest of them without limits of one step alone.
         done: What is done to that step, as a frame tells it; None for nothing.
     """
 
@@ -81,6 +90,7 @@ class Ward:
         self.steps = 0
         self.pending: Decided | None = None
         self.lr_factors: Sequence[float] = ()
+        self.cut = 1.0
         self._roster_of, self._ranks, self._dry_run = roster_of, ranks, dry_run
         self._roster, self._is_settled = roster_of(optimizer), False
         self._frames: list[Frame] = []
@@ -206,7 +216,7 @@ class Ward:
             has_scaler=context.has_scaler,
             frames=frames,
             findings=findings,
-            lr_factor=min(self.lr_factors, default=1.0),
+            lr_factor=self.cut,
             episodes=[e for e in episodes if e.last.optimizer_index == context.optimizer_index],
         )
         num_groups = len(self.optimizer.param_groups)
@@ -214,6 +224,7 @@ class Ward:
         if must_agree:
             verdict = self._ranks.agree(verdict, num_groups, may_skip=may_skip)
         self.lr_factors = verdict.lr_factors(num_groups)
+        self.cut = min(verdict.lr_factors(num_groups, cuts_only=True), default=1.0)
         clips = verdict.clips
         self.pending = Decided(
             verdict,
@@ -222,6 +233,7 @@ class Ward:
             gradients.norm,
             clip_(gradients, clips, dry_run=self._dry_run) if clips else None,
             self.lr_factors,
+            self.cut,
             moment.is_first_look,
         )
         return self.pending
@@ -236,10 +248,12 @@ class Ward:
         return {
             "steps": self.steps,
             "lr_factors": list(self.lr_factors),
+            "cut": self.cut,
             "remedies": self.council.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`."""
         self.steps, self.lr_factors = state["steps"], tuple(state["lr_factors"])
+        self.cut = state["cut"]
         self.council.load_state_dict(state["remedies"])

@@ -207,4 +207,4 @@ def moment_of_layers(
     """Return a step of several parameters, see `roster_of_layers`."""
     roster_fields = {key: more.pop(key) for key in ("groups", "units", "weights") if key in more}
     roster = roster_of_layers(gradients, **roster_fields)
-    return Moment(step=0, gradients=Gradients.of(roster, scale=scale), **more)
+    return Moment(**{"step": 0, "gradients": Gradients.of(roster, scale=scale), **more})

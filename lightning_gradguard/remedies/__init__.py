@@ -16,6 +16,7 @@ from lightning_gradguard.remedies.base import (
 )
 from lightning_gradguard.remedies.clip_norm import ClipNorm
 from lightning_gradguard.remedies.clip_value import ClipValue
+from lightning_gradguard.remedies.limit_updates import LimitUpdates
 from lightning_gradguard.remedies.once_slowed import OnceSlowed
 from lightning_gradguard.remedies.only import Only
 from lightning_gradguard.remedies.reduce_lr import ReduceLearningRate
@@ -36,6 +37,7 @@ __all__ = [
     "Decision",
     "GoBack",
     "LearningRate",
+    "LimitUpdates",
     "Moment",
     "OnceSlowed",
     "Only",

@@ -49,8 +49,8 @@ class Moment:
         frames: Steps of this optimizer that the monitor has judged since the last moment.
         findings: What it found in them.
         episodes: Faults of this optimizer that go on.
-        lr_factor: What the learning rates were multiplied by in the step before, the smallest of
-            all groups.
+        lr_factor: What cuts had multiplied the learning rates by in the step before, the smallest
+            of all groups; limits of that step alone do not count.
     """
 
     step: int
@@ -149,11 +149,14 @@ class LearningRate:
         factor: In ``(0, 1]``; 1 is the user's own rate.
         why: What changed it; empty while it stays as it was.
         groups: Positions of the parameter groups; None is all.
+        is_cut: Whether something went wrong. False for a limit of this one step, which is counted
+            and not recorded.
     """
 
     factor: float
     why: str = ""
     groups: Sequence[int] | None = None
+    is_cut: bool = True
 
     def __post_init__(self) -> None:
         options.check_positive(factor=self.factor)

@@ -86,10 +86,15 @@ class Verdict:
             flag = flag | other.when.to(flag.device)
         return flag
 
-    def lr_factors(self, num_groups: int) -> list[float]:
-        """Return the smallest factor for each parameter group."""
+    def lr_factors(self, num_groups: int, *, cuts_only: bool = False) -> list[float]:
+        """Return the smallest factor for each parameter group.
+
+        Args:
+            num_groups: How many there are.
+            cuts_only: Whether to leave out limits of this step alone.
+        """
         factors = [1.0] * num_groups
-        for rate in self.rates:
+        for rate in (rate for rate in self.rates if rate.is_cut or not cuts_only):
             for group in range(num_groups) if rate.groups is None else rate.groups:
                 factors[group] = min(factors[group], rate.factor)
         return factors

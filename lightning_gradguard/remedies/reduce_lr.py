@@ -40,8 +40,9 @@ class ReduceLearningRate:
     Example:
         >>> from lightning_gradguard.remedies.testing import moment_of, trouble
         >>> remedy = ReduceLearningRate(recovery_steps=10)
-        >>> remedy.decide(moment_of([1.0], step=5, episodes=[trouble("diverging", step=4)]))
-        [LearningRate(factor=0.5, why='diverging since step 4: trouble', groups=None)]
+        >>> cut = remedy.decide(moment_of([1.0], step=5, episodes=[trouble("diverging", step=4)]))
+        >>> cut[0].factor, cut[0].why
+        (0.5, 'diverging since step 4: trouble')
         >>> remedy.decide(moment_of([1.0], step=15))[0].factor  # ten quiet steps later
         0.5358867312681466
     """

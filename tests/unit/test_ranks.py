@@ -105,6 +105,13 @@ def test_all_take_the_smallest_rate_of_each_group_and_say_whose_it_was() -> None
     assert told == [{"mine"}, set(), {"another rank asked for it"}]
 
 
+def test_a_limit_of_one_step_is_shared_and_is_no_cut_anywhere() -> None:
+    held = LearningRate(0.1, groups=[1], is_cut=False)
+    found = agreed(Verdict(rates=[held, LearningRate(0.5, "mine")]), Verdict())
+    assert [verdict.lr_factors(2) for verdict in found] == [[0.5, 0.1]] * 2
+    assert [verdict.lr_factors(2, cuts_only=True) for verdict in found] == [[0.5, 0.5]] * 2
+
+
 def test_a_step_is_left_out_everywhere_or_nowhere() -> None:
     for flags, expected in (((True, False), True), ((False, False), False)):
         skips = [Verdict(skips=[Skip(torch.tensor(flag), f"{flag}")]) for flag in flags]

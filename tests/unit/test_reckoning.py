@@ -35,6 +35,7 @@ def decided(step=0, *, clips=(), skips=(), rates=(), coefficient=None, index=0, 
             "norm": torch.tensor(8.0, dtype=torch.float64),
             "coefficient": known,
             "lr_factors": [1.0],
+            "cut": 1.0,
             "is_first_look": True,
             **fields,
         }
@@ -155,7 +156,7 @@ def test_rates_are_recorded_when_they_are_cut_and_when_they_have_healed(
 ) -> None:
     desk = Desk()
     rates = [LearningRate(now, why), LearningRate(1.0, why)]
-    desk.reckoning.note_rates(decided(3, rates=rates, lr_factors=[1.0, now]), before)
+    desk.reckoning.note_rates(decided(3, rates=rates, cut=now), before)
     assert [(a.what, a.why) for a in desk.told] == ([] if expected is None else [expected])
     assert [a.numbers for a in desk.told] == [{"lr_factor": now}] * len(desk.told)
 
@@ -163,14 +164,17 @@ def test_rates_are_recorded_when_they_are_cut_and_when_they_have_healed(
 def test_two_reasons_for_a_cut_are_both_told() -> None:
     desk = Desk()
     rates = [LearningRate(0.5, "a"), LearningRate(0.25, "b"), LearningRate(0.25, "a")]
-    desk.reckoning.note_rates(decided(rates=rates, lr_factors=[0.25]), 1.0)
+    desk.reckoning.note_rates(decided(rates=rates, cut=0.25), 1.0)
     assert desk.told[0].why == "a; b"
 
 
-def test_without_groups_there_is_no_rate() -> None:
+def test_a_limit_of_one_step_is_counted_and_not_recorded() -> None:
     desk = Desk()
-    desk.reckoning.note_rates(decided(lr_factors=[]), 1.0)
-    assert desk.told == []
+    held = decided(rates=[LearningRate(0.5, is_cut=False)], lr_factors=[1.0, 0.5])
+    desk.reckoning.note_rates(held, 1.0)
+    assert desk.settle(held, decided(1)) == []
+    [line] = desk.audit.lines()
+    assert line.startswith("held back 1 of 2 steps, to 0.5 of their learning rate on the mean")
 
 
 def test_everything_but_clipping_is_logged(caplog) -> None:
