@@ -10,13 +10,16 @@ from collections.abc import Sequence
 
 __all__ = [
     "as_globs",
+    "check_bool",
     "check_callable",
     "check_choice",
     "check_count",
     "check_fraction",
     "check_parts",
+    "check_positions",
     "check_positive",
     "check_share",
+    "check_text",
 ]
 
 
@@ -28,6 +31,47 @@ def as_globs(globs: Sequence[str] | str | None) -> tuple[str, ...]:
         (('encoder.*',), ())
     """
     return (globs,) if isinstance(globs, str) else tuple(globs or ())
+
+
+def check_bool(**flags: object) -> None:
+    """Raise ``TypeError`` unless all of some arguments are True or False: any text is truthy.
+
+    Example:
+        >>> check_bool(dry_run="no")
+        Traceback (most recent call last):
+        TypeError: `dry_run` must be True or False, got 'no'.
+    """
+    for argument, flag in flags.items():
+        if not isinstance(flag, bool):
+            msg = f"`{argument}` must be True or False, got {flag!r}."
+            raise TypeError(msg)
+
+
+def check_text(**texts: object) -> None:
+    """Raise ``TypeError`` unless all of some arguments are texts."""
+    for argument, text in texts.items():
+        if not isinstance(text, str):
+            msg = f"`{argument}` must be a text, got {text!r}."
+            raise TypeError(msg)
+
+
+def check_positions(argument: str, positions: object) -> None:
+    """Raise ``TypeError`` unless the value is None or a list of positions.
+
+    Example:
+        >>> check_positions("groups", 0)
+        Traceback (most recent call last):
+        TypeError: `groups` must be a list of positions, such as [0, 1], got 0.
+    """
+    if positions is None:
+        return
+    if not isinstance(positions, Sequence) or not all(map(_is_whole, positions)):
+        msg = f"`{argument}` must be a list of positions, such as [0, 1], got {positions!r}."
+        raise TypeError(msg)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def check_choice(argument: str, value: object, choices: Sequence[str]) -> None:

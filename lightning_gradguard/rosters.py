@@ -44,7 +44,8 @@ def roster_of(
             _member(parameter, group, known.get(id(parameter)), head)
             for group, settings in enumerate(optimizer.param_groups)
             for parameter in settings["params"]
-        )
+        ),
+        num_groups=len(optimizer.param_groups),
     )
 
 

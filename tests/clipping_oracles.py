@@ -198,7 +198,7 @@ def roster_of_layers(
         parameter.grad = gradient
         layer, group = name.rpartition(".")[0], (groups or {}).get(name, 0)
         members.append(Member(parameter, name, layer, group, (units or {}).get(name, 0)))
-    return Roster(tuple(members))
+    return Roster(tuple(members), num_groups=1 + max(m.group for m in members))
 
 
 def moment_of_layers(

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from lightning_gradguard import options
@@ -30,6 +31,7 @@ __all__ = [
     "ScaleUnits",
     "Skip",
     "Stop",
+    "sizes_of",
 ]
 
 
@@ -65,11 +67,21 @@ class Moment:
     lr_factor: float = 1.0
 
 
-def _check_tensor(argument: str, value: object, *, dims: Sequence[int]) -> None:
-    if not isinstance(value, Tensor) or value.dim() not in dims:
-        shapes = " or ".join("()" if dim == 0 else "(members,)" for dim in dims)
-        msg = f"`{argument}` must be a tensor of shape {shapes}, got {value!r}."
+def _check_tensor(
+    argument: str, value: object, *, dims: Sequence[int] = (0,), what: str = "()"
+) -> None:
+    if not isinstance(value, Tensor) or value.dim() not in dims or value.is_complex():
+        msg = f"`{argument}` must be a tensor of real numbers of shape {what}, got {value!r}."
         raise TypeError(msg)
+
+
+def _check_units(argument: str, tables: object) -> None:
+    if not isinstance(tables, Mapping):
+        msg = f"`{argument}` must be a dict from positions to tensors, got {tables!r}."
+        raise TypeError(msg)
+    options.check_positions(f"{argument}.keys()", list(tables))
+    for position, numbers in tables.items():
+        _check_tensor(f"{argument}[{position}]", numbers, dims=(1,), what="(units,)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +97,18 @@ class Scale:
     name: str
 
     def __post_init__(self) -> None:
-        _check_tensor("factors", self.factors, dims=(0, 1))
+        _check_tensor("factors", self.factors, dims=(0, 1), what="() or (members,)")
+        options.check_text(name=self.name)
+
+
+def sizes_of(tables: Mapping[int, Tensor]) -> dict[int, int]:
+    """Return how many units each table speaks of.
+
+    Example:
+        >>> sizes_of({2: torch.ones(3)})
+        {2: 3}
+    """
+    return {position: len(numbers) for position, numbers in tables.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,12 +118,26 @@ class ScaleUnits:
     Attributes:
         factors: By position in the roster, ``(units,)`` each.
         name: What asks for it.
-        norms: The units' gradient norms, where they are known, so that nobody measures again.
+        norms: The units' gradient norms, ``(units,)`` for each of ``factors``, where they are
+            known, so that nobody measures again.
     """
 
     factors: Mapping[int, Tensor]
     name: str
     norms: Mapping[int, Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        _check_units("factors", self.factors)
+        options.check_text(name=self.name)
+        if self.norms is None:
+            return
+        _check_units("norms", self.norms)
+        if sizes_of(self.norms) != sizes_of(self.factors):
+            msg = (
+                f"`norms` must have one number per factor, {sizes_of(self.factors)!r}, got "
+                f"{sizes_of(self.norms)!r}. Leave them out, and they are measured."
+            )
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +156,8 @@ class Clamp:
 
     def __post_init__(self) -> None:
         options.check_positive(limit=self.limit)
+        options.check_text(name=self.name)
+        options.check_positions("members", self.members)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +165,8 @@ class Skip:
     """Let this step never have happened, if a flag says so.
 
     Attributes:
-        when: True or False, shape ``()``, where the gradients are.
+        when: True or False, shape ``()``, where the gradients are. A number is no answer: NaN
+            would count as True.
         why: What the flag means.
         value: The number that was judged, shape ``()``.
         limit: What it was judged against, shape ``()``.
@@ -138,7 +178,14 @@ class Skip:
     limit: Tensor | None = None
 
     def __post_init__(self) -> None:
-        _check_tensor("when", self.when, dims=(0,))
+        _check_tensor("when", self.when)
+        if self.when.dtype != torch.bool:
+            msg = f"`when` must be a tensor of one True or False, got {self.when!r}: compare first."
+            raise TypeError(msg)
+        options.check_text(why=self.why)
+        for argument, number in (("value", self.value), ("limit", self.limit)):
+            if number is not None:
+                _check_tensor(argument, number)
 
 
 @dataclass(frozen=True)
@@ -163,6 +210,8 @@ class LearningRate:
         if self.factor > 1.0:
             msg = f"`factor` must be at most 1, got {self.factor!r}: a guard never speeds up."
             raise ValueError(msg)
+        options.check_text(why=self.why)
+        options.check_positions("groups", self.groups)
 
 
 @dataclass(frozen=True)
@@ -179,6 +228,7 @@ class GoBack:
 
     def __post_init__(self) -> None:
         options.check_count("before_step", self.before_step, least=0)
+        options.check_text(why=self.why)
 
 
 @dataclass(frozen=True)
@@ -192,6 +242,10 @@ class Stop:
 
     why: str
     as_error: bool = False
+
+    def __post_init__(self) -> None:
+        options.check_text(why=self.why)
+        options.check_bool(as_error=self.as_error)
 
 
 Decision: TypeAlias = Scale | ScaleUnits | Clamp | Skip | LearningRate | GoBack | Stop

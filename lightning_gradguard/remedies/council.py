@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from lightning_gradguard.remedies.base import (
     Skip,
     Stop,
 )
-from lightning_gradguard.remedies.gradients import Roster
+from lightning_gradguard.remedies.fit import check_fit
 
 __all__ = ["Council", "Verdict"]
 
@@ -131,7 +131,7 @@ class Council:
                 decisions = list(remedy.decide(moment) or ())
                 Verdict.of(decisions)  # an impossible one is this remedy's affair
                 for decision in decisions:
-                    _check_fit(decision, moment.gradients.roster)
+                    check_fit(decision, moment.gradients.roster)
             except Exception as error:
                 if self.on_error == "raise":
                     raise
@@ -163,30 +163,6 @@ class Council:
             if load is not None and saved is not None:
                 left.remove(saved)
                 load(saved["state"])
-
-
-def _check_fit(decision: Decision, roster: Roster) -> None:
-    """Raise unless a decision is about what is there.
-
-    Raises:
-        ValueError: It names members or groups that are not there.
-    """
-    size = len(roster.members)
-    if isinstance(decision, Scale) and decision.factors.dim() and len(decision.factors) != size:
-        msg = f"`factors` must be one for all or one per member ({size}), got {decision.factors!r}."
-        raise ValueError(msg)
-    known, most = range(size), "members"
-    named: Iterable[int] = ()
-    if isinstance(decision, ScaleUnits):
-        named = decision.factors
-    elif isinstance(decision, Clamp):
-        named = decision.members or ()
-    elif isinstance(decision, LearningRate):
-        named = decision.groups or ()
-        known, most = range(1 + max(member.group for member in roster.members)), "groups"
-    if strangers := [i for i in named if i not in known]:
-        msg = f"`{most}` must be among {len(known)} positions, got {strangers!r}."
-        raise ValueError(msg)
 
 
 def name_of(remedy: Remedy) -> str:

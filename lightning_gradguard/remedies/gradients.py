@@ -43,6 +43,11 @@ class Member:
     unit_dim: int = 0
     is_head: bool = False
 
+    @property
+    def num_units(self) -> int:
+        """Its output units; a vector is one."""
+        return self.parameter.shape[self.unit_dim] if self.parameter.dim() > 1 else 1
+
 
 @dataclass(frozen=True, eq=False)
 class Roster:
@@ -50,10 +55,12 @@ class Roster:
 
     Attributes:
         members: One per parameter.
+        num_groups: Parameter groups of the optimizer, empty ones too.
         notes: What others have found out about this roster and need at every step.
     """
 
     members: tuple[Member, ...]
+    num_groups: int = 1
     notes: dict[str, object] = field(default_factory=dict)
 
     @cached_property

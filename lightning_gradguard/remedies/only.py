@@ -25,6 +25,7 @@ from lightning_gradguard.remedies.base import (
     Scale,
     ScaleUnits,
 )
+from lightning_gradguard.remedies.fit import check_fit
 from lightning_gradguard.remedies.gradients import Gradients, Member, Roster
 from lightning_gradguard.remedies.traits import acts_on_findings, may_skip
 
@@ -90,7 +91,8 @@ class Only:
         if self._full is not full:
             self._full = full
             self._chosen = [i for i, member in enumerate(full.members) if self.matches(member)]
-            self._part = Roster(tuple(full.members[i] for i in self._chosen))
+            chosen = tuple(full.members[i] for i in self._chosen)
+            self._part = Roster(chosen, num_groups=full.num_groups)
         if not self._chosen:
             return []
         part = replace(
@@ -99,7 +101,10 @@ class Only:
             findings=[f for f in moment.findings if self._concerns(f.layers)],
             episodes=[e for e in moment.episodes if self._concerns(_layers(e))],
         )
-        return [self._widen(decision, full) for decision in self.remedy.decide(part)]
+        decisions = list(self.remedy.decide(part) or ())
+        for decision in decisions:
+            check_fit(decision, self._part)  # else -1 would be somebody else
+        return [self._widen(decision, full) for decision in decisions]
 
     def _concerns(self, layers: Sequence[str]) -> bool:
         own = {member.layer for member in self._part.members}

@@ -42,7 +42,7 @@ def _layout(roster: Roster, per: Per) -> _Layout:
     if isinstance(known, _Layout):
         return known
     if per == "unit":
-        names = tuple(f"{m.name}[{i}]" for m in roster.members for i in range(_num_units(m)))
+        names = tuple(f"{m.name}[{i}]" for m in roster.members for i in range(m.num_units))
         layout = _Layout(names, ())
     else:
         keys = [_key(member, per) for member in roster.members]
@@ -98,7 +98,7 @@ def clip(
         return Scale(factors.reshape(()), name)
     roster = gradients.roster
     if per == "unit":
-        sizes = [_num_units(member) for member in roster.members]
+        sizes = [member.num_units for member in roster.members]
         parts, measured = torch.split(factors, sizes), torch.split(norms, sizes)
         here = gradients.present
         return ScaleUnits({i: parts[i] for i in here}, name, {i: measured[i] for i in here})
@@ -111,18 +111,13 @@ def _key(member: Member, per: Per) -> str:
     return f"group {member.group}" if per == "group" else member.layer
 
 
-def _num_units(member: Member) -> int:
-    parameter = member.parameter
-    return parameter.shape[member.unit_dim] if parameter.dim() > 1 else 1
-
-
 def _unit_norms(gradients: Gradients) -> Tensor:
     here = set(gradients.present)
     return torch.cat(
         [
             gradients.unit_norms(i)
             if i in here
-            else gradients.squares.new_full((_num_units(member),), torch.nan)
+            else gradients.squares.new_full((member.num_units,), torch.nan)
             for i, member in enumerate(gradients.roster.members)
         ]
     )

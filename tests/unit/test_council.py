@@ -86,11 +86,29 @@ def test_a_rate_above_the_users_own_or_none_at_all_is_not_given(factor) -> None:
         (
             lambda: Scale(torch.ones(2, 2), "s"),
             TypeError,
-            "`factors` must be a tensor of shape () or (members,), got tensor",
+            "`factors` must be a tensor of real numbers of shape () or (members,), got tensor",
         ),
         (lambda: Scale(0.5, "s"), TypeError, "or (members,), got 0.5."),
-        (lambda: Skip(when=1, why="s"), TypeError, "`when` must be a tensor of shape (), got 1."),
-        (lambda: Skip(torch.ones(1), "s"), TypeError, "`when` must be a tensor of shape (), got"),
+        (lambda: Skip(when=1, why="s"), TypeError, "real numbers of shape (), got 1."),
+        (lambda: Skip(torch.ones(1), "s"), TypeError, "real numbers of shape (), got tensor([1.])"),
+        (
+            lambda: Skip(torch.tensor(torch.nan), "s"),
+            TypeError,
+            "`when` must be a tensor of one True or False, got tensor(nan): compare first.",
+        ),
+        (lambda: Skip(torch.tensor(1) > 0, None), TypeError, "`why` must be a text, got None."),
+        (lambda: Stop("s", as_error="no"), TypeError, "must be True or False, got 'no'."),
+        (
+            lambda: LearningRate(0.5, groups=0),
+            TypeError,
+            "`groups` must be a list of positions, such as [0, 1], got 0.",
+        ),
+        (lambda: ScaleUnits([0.5], "u"), TypeError, "must be a dict from positions to tensors"),
+        (
+            lambda: ScaleUnits({0: torch.ones(3)}, "u", norms={0: torch.ones(2)}),
+            ValueError,
+            "`norms` must have one number per factor, {0: 3}, got {0: 2}.",
+        ),
         (lambda: Clamp(-1.0, "v"), ValueError, "`limit` must be a number above 0, got -1.0."),
         (lambda: GoBack(-1, "w"), ValueError, "`before_step` must be a whole number of at least 0"),
     ],
@@ -192,6 +210,7 @@ def test_a_remedy_is_anything_with_the_one_method() -> None:
         (Clamp(1.0, "v", members=[0, 1]), "`members` must be among 1 positions, got [1]."),
         (ScaleUnits({-1: torch.ones(1)}, "u"), "`members` must be among 1 positions, got [-1]."),
         (Scale(torch.ones(3), "s"), "`factors` must be one for all or one per member (1), got"),
+        (ScaleUnits({0: torch.ones(3)}, "u"), "one per output unit, {0: 1} by member, got {0: 3}."),
     ],
 )
 def test_a_decision_about_what_is_not_there_ends_only_its_remedy(answer, message) -> None:

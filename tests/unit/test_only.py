@@ -10,6 +10,7 @@ from lightning_gradguard.actions.clipping import clip_
 from lightning_gradguard.errors import GradGuardError
 from lightning_gradguard.remedies import (
     AGC,
+    Clamp,
     ClipNorm,
     ClipValue,
     Moment,
@@ -18,6 +19,7 @@ from lightning_gradguard.remedies import (
     ReduceLearningRate,
     Robust,
     Rollback,
+    ScaleUnits,
     SkipNonFinite,
     SkipOutlier,
     Stop,
@@ -215,3 +217,22 @@ def test_bad_arguments_are_refused(make, error, message) -> None:
     with pytest.raises(error) as caught:
         make()
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("decision", [Clamp(1.0, "c", [-1]), ScaleUnits({-1: torch.ones(1)}, "u")])
+def test_a_decision_about_what_is_not_in_the_part_is_refused(decision) -> None:
+    class Says:
+        def decide(self, moment):
+            return [decision]
+
+    moment = moment_of_layers({"a.w": torch.ones(1), "b.w": torch.ones(1)})
+    with pytest.raises(ValueError, match=r"`members` must be among 1 positions, got \[-1\]"):
+        Only("b", Says()).decide(moment)
+
+
+def test_a_remedy_in_it_may_say_nothing_at_all() -> None:
+    class Silent:
+        def decide(self, moment):
+            return None
+
+    assert Only("*", Silent()).decide(moment_of([1.0])) == []

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_gradguard.remedies import LearningRate
+from lightning_gradguard.remedies.fit import check_fit
 from lightning_gradguard.rosters import roster_of
 from lightning_gradguard.scope import ELSEWHERE
 
@@ -78,3 +80,11 @@ def test_tied_weights_are_one_member() -> None:
     model["out"].weight = model["embed"].weight
     (member,) = members_of(model)
     assert member.parameter is model["embed"].weight
+
+
+def test_a_parameter_group_that_is_empty_is_counted_too() -> None:
+    model = nn.Linear(2, 2)
+    groups = [{"params": model.parameters()}, {"params": []}]
+    roster = roster_of(model, torch.optim.SGD(groups, lr=0.1), {})
+    assert roster.num_groups == 2
+    check_fit(LearningRate(0.5, groups=[1]), roster)
