@@ -96,6 +96,12 @@ class Inspector:
         alarms = (e.last for e in self._episodes.open if e.worst.is_alarm)
         return tuple(dict.fromkeys(layer for finding in alarms for layer in finding.layers))
 
+    def may_find(self, kind: str) -> bool:
+        """Whether a kind may be reported; a detector that names none may report any."""
+        if (kind, "*") in self._ignore:
+            return False
+        return any(kind in (_patience(d) or (kind,)) for d in self._originals)
+
     def update(self, frame: Frame) -> tuple[Finding, ...]:
         """Judge one frame and return what is new.
 

@@ -7,6 +7,7 @@ made, never at step 40,000.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 __all__ = [
     "as_globs",
@@ -23,14 +24,21 @@ __all__ = [
 ]
 
 
-def as_globs(globs: Sequence[str] | str | None) -> tuple[str, ...]:
+def as_globs(argument: str, globs: object) -> tuple[str, ...]:
     """Return globs as a tuple; a single one may come alone, and None is none.
 
+    Raises:
+        TypeError: They are no texts.
+
     Example:
-        >>> as_globs("encoder.*"), as_globs(None)
+        >>> as_globs("include", "encoder.*"), as_globs("exclude", None)
         (('encoder.*',), ())
     """
-    return (globs,) if isinstance(globs, str) else tuple(globs or ())
+    found = () if globs is None else (globs,) if isinstance(globs, str) else globs
+    if not isinstance(found, (Sequence, AbstractSet)) or not all(map(_is_text, found)):
+        msg = f"`{argument}` must be a text or a list of texts, got {globs!r}."
+        raise TypeError(msg)
+    return tuple(found)
 
 
 def check_bool(**flags: object) -> None:
@@ -45,6 +53,10 @@ def check_bool(**flags: object) -> None:
         if not isinstance(flag, bool):
             msg = f"`{argument}` must be True or False, got {flag!r}."
             raise TypeError(msg)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def check_text(**texts: object) -> None:
@@ -83,15 +95,13 @@ def check_choice(argument: str, value: object, choices: Sequence[str]) -> None:
 
 def check_count(argument: str, value: object, *, least: int = 1) -> None:
     """Raise ``ValueError`` unless the value is a whole number that is large enough."""
-    if not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
         msg = f"`{argument}` must be a whole number of at least {least}, got {value!r}."
         raise ValueError(msg)
 
 
 def check_share(argument: str, value: object) -> None:
-    """Raise ``ValueError`` unless the value is None or a number above 0 and up to 1."""
-    if value is None:
-        return
+    """Raise ``ValueError`` unless the value is a number above 0 and up to 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value <= 1.0:
         msg = f"`{argument}` must be a share above 0 and up to 1, such as 0.02, got {value!r}."
         raise ValueError(msg)

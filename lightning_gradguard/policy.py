@@ -7,7 +7,8 @@ for. Nothing is decided here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from itertools import chain
+from typing import Any, Final, Literal, TypeAlias
 
 from lightning_gradguard.remedies.agc import AGC
 from lightning_gradguard.remedies.autoclip import AutoClip
@@ -24,9 +25,10 @@ from lightning_gradguard.remedies.skip_loss_spike import SkipLossSpike
 from lightning_gradguard.remedies.skip_nonfinite import SkipNonFinite
 from lightning_gradguard.remedies.skip_outlier import SkipOutlier
 from lightning_gradguard.remedies.stop import StopTraining
+from lightning_gradguard.remedies.traits import unwrapped
 from lightning_gradguard.remedies.zclip import ZClip
 
-__all__ = ["CLIPPERS", "Clip", "Response", "auto_policy", "clippers", "responses"]
+__all__ = ["CLIPPERS", "Clip", "Response", "auto_policy", "check_kinds", "clippers", "responses"]
 
 Clip: TypeAlias = float | str | Remedy | Mapping[str, "float | str | Remedy"]
 """A largest norm, a clipper's name, a clipper, or one of these for each glob of layers.
@@ -79,7 +81,7 @@ def clippers(clip: Clip | None) -> list[Remedy]:
         return []
     if not isinstance(clip, Mapping):
         return [_clipper(clip)]
-    _refuse_empty("clip", clip, "agc")
+    _check_globs("clip", clip, "agc")
     globs = list(clip)
     return [
         Only(glob, _clipper(wanted), exclude=globs[:i])
@@ -87,13 +89,15 @@ def clippers(clip: Clip | None) -> list[Remedy]:
     ]
 
 
-def _refuse_empty(argument: str, wanted: Mapping[str, object], example: str) -> None:
+def _check_globs(argument: str, wanted: Mapping[Any, object], example: str) -> None:
+    as_in = f'as in {{"critic.*": "{example}"}}'
     if not wanted:
-        msg = (
-            f"`{argument}` must name at least one glob of layers, as in "
-            f'{{"critic.*": "{example}"}}, got {{}}.'
-        )
+        msg = f"`{argument}` must name at least one glob of layers, {as_in}, got {{}}."
         raise ValueError(msg)
+    for glob in wanted:
+        if not isinstance(glob, str):
+            msg = f"`{argument}` must have globs of layers as keys, {as_in}, got {glob!r}."
+            raise TypeError(msg)
 
 
 def _clipper(clip: str | float | Remedy) -> Remedy:
@@ -112,7 +116,7 @@ def _clipper(clip: str | float | Remedy) -> Remedy:
 
 
 def responses(
-    fault: str, wanted: str | Mapping[str, str] | None, choices: Sequence[str]
+    fault: str, wanted: str | Mapping[str, str | None] | None, choices: Sequence[str]
 ) -> list[Remedy]:
     """Return the remedies for a fault.
 
@@ -134,18 +138,42 @@ def responses(
     if wanted is None:
         return []
     if isinstance(wanted, Mapping):
-        _refuse_empty(f"on_{fault}", wanted, "skip")
+        _check_globs(f"on_{fault}", wanted, "skip")
         globs = list(wanted)
         return [
-            Only(glob, remedy, exclude=globs[:i])
-            for i, glob in enumerate(globs)
-            for remedy in responses(fault, wanted[glob], choices)
+            Only(glob, _response(fault, answer, choices), exclude=globs[:i])
+            for i, (glob, answer) in enumerate(wanted.items())
+            if answer is not None
         ]
+    return [_response(fault, wanted, choices)]
+
+
+def _response(fault: str, wanted: str, choices: Sequence[str]) -> Remedy:
     if wanted not in choices:
         names = ", ".join(map(repr, choices))
         msg = f"`on_{fault}` must be one of {names}, got {wanted!r}."
         raise ValueError(msg)
-    return [_SKIPS[fault]() if wanted == "skip" else _LATE[wanted](fault)]
+    return _SKIPS[fault]() if wanted == "skip" else _LATE[wanted](fault)
+
+
+def check_kinds(remedies: Sequence[Remedy], may_find: Callable[[str], bool]) -> None:
+    """Raise if a remedy waits for what nobody reports: it would look like a protection.
+
+    Args:
+        remedies: Those with a tuple of ``kinds`` are looked at, also inside of others.
+        may_find: Whether a kind of finding may be reported at all.
+
+    Raises:
+        ValueError: None of its kinds may.
+    """
+    for remedy in chain.from_iterable(map(unwrapped, remedies)):
+        kinds = getattr(remedy, "kinds", ())
+        if isinstance(kinds, tuple) and kinds and not any(map(may_find, kinds)):
+            msg = (
+                f"{type(remedy).__name__} must have something to act on, but nothing here reports "
+                f"{' or '.join(map(repr, kinds))}. Look at `detectors` and `ignore`."
+            )
+            raise ValueError(msg)
 
 
 def auto_policy() -> list[Remedy]:

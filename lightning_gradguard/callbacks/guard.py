@@ -22,7 +22,7 @@ from lightning_gradguard.detectors.defaults import Sensitivity
 from lightning_gradguard.errors import TrainingStoppedError
 from lightning_gradguard.findings import Finding
 from lightning_gradguard.guard import Guard
-from lightning_gradguard.policy import Clip, Response
+from lightning_gradguard.policy import Clip, Response, check_kinds
 from lightning_gradguard.remedies import Remedy, Rollback
 from lightning_gradguard.remedies.gradients import Known
 from lightning_gradguard.remedies.traits import find
@@ -136,6 +136,7 @@ class GradientGuard(GradientMonitor):
         on_error: OnError = "warn",
         name: str = "gradguard",
     ) -> None:
+        options.check_bool(dry_run=dry_run)
         self.remedies: list[Remedy] = _remedies(
             clip=clip,
             nonfinite=on_nonfinite,
@@ -166,6 +167,7 @@ class GradientGuard(GradientMonitor):
             on_error=on_error,
             name=name,
         )
+        check_kinds(self.remedies, self._inspector.may_find)
         self._listener = self._hear
 
     def _forget(self) -> None:

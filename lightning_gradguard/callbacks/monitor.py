@@ -131,13 +131,15 @@ class GradientMonitor(CallbackBase):
         options.check_choice("group_by", group_by, ("module", "parameter"))
         options.check_choice("sensitivity", sensitivity, SENSITIVITIES)
         options.check_choice("on_error", on_error, ("warn", "raise"))
+        options.check_bool(exact=exact)
         options.check_count("every_n_steps", every_n_steps)
-        options.check_share("max_overhead", max_overhead)
+        options.check_share("max_overhead", 1.0 if max_overhead is None else max_overhead)
         options.check_parts("detectors", detectors, method="update")
         options.check_parts("sinks", sinks, method="emit")
         options.check_callable("on_finding", on_finding)
-        self._include, self._exclude = options.as_globs(include), options.as_globs(exclude)
-        self._ignore = options.as_globs(ignore)
+        self._include = options.as_globs("include", include)
+        self._exclude = options.as_globs("exclude", exclude)
+        self._ignore = options.as_globs("ignore", ignore)
         self._group_by: GroupBy = group_by
         self._every_n_steps, self._exact = every_n_steps, exact
         self._max_overhead = max_overhead

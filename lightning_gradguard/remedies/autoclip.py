@@ -52,8 +52,9 @@ class AutoClip:
     acts_on_findings = False
 
     def __init__(self, percentile: float = 10.0, *, window: int = 1000, per: Per = "model") -> None:
-        if not 0.0 < percentile <= 100.0:
-            msg = f"`percentile` must be above 0 and up to 100, got {percentile!r}."
+        options.check_positive(percentile=percentile)
+        if percentile > 100.0:
+            msg = f"`percentile` must be at most 100, got {percentile!r}."
             raise ValueError(msg)
         options.check_count("window", window)
         check_per(per)

@@ -18,9 +18,13 @@ def as_kinds(kinds: Sequence[str] | str) -> tuple[str, ...]:
     """Return kinds of finding as a tuple.
 
     Raises:
-        ValueError: There is no such kind.
+        ValueError: There is no such kind, or none at all.
+        TypeError: They are no texts.
     """
-    found = options.as_globs(kinds)
+    found = options.as_globs("kinds", kinds)
+    if not found:
+        msg = f"`kinds` must name at least one kind of finding, got {kinds!r}."
+        raise ValueError(msg)
     for kind in found:
         options.check_choice("kinds", kind, schema.KINDS)
     return found

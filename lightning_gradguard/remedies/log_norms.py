@@ -29,7 +29,7 @@ class LogNorms:
     that this is normal; zero and non-finite norms teach nothing.
 
     Args:
-        window: How many of the latest norms count; ``>= 2``.
+        window: How many of the latest norms count; ``>= 1``.
         warmup_steps: Norms before which nothing is an outlier.
         floor: Smallest spread, in units of the natural logarithm.
         ceiling: Largest spread.

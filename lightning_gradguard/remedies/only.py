@@ -43,7 +43,8 @@ class Only:
         exclude: Globs to leave out of them.
 
     Raises:
-        TypeError: ``remedy`` is not one.
+        ValueError: There is no glob.
+        TypeError: ``remedy`` is not one, or globs are no texts.
 
     Example:
         >>> from lightning_gradguard.remedies.clip_norm import ClipNorm
@@ -62,7 +63,11 @@ class Only:
         exclude: Sequence[str] | str | None = None,
     ) -> None:
         options.check_parts("remedy", [remedy], method="decide")
-        self.layers, self.exclude = options.as_globs(layers), options.as_globs(exclude)
+        self.layers = options.as_globs("layers", layers)
+        self.exclude = options.as_globs("exclude", exclude)
+        if not self.layers:
+            msg = f"`layers` must name at least one glob, such as 'critic.*', got {layers!r}."
+            raise ValueError(msg)
         self.remedy = remedy
         self._full: Roster | None = None
         self._chosen: list[int] = []

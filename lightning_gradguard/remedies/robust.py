@@ -70,10 +70,11 @@ class Robust:
         ceiling: float = 0.3,
         per: Per = "model",
     ) -> None:
-        options.check_positive(z_threshold=z_threshold, floor=floor, warmup_steps=warmup_steps)
+        options.check_positive(z_threshold=z_threshold, warmup_steps=warmup_steps)
+        options.check_positive(floor=floor, ceiling=ceiling)
         options.check_count("window", window)
         check_per(per)
-        if not ceiling >= floor:
+        if ceiling < floor:
             msg = f"`ceiling` must be at least `floor`, {floor!r}, got {ceiling!r}."
             raise ValueError(msg)
         self.z_threshold, self.per = z_threshold, per

@@ -31,7 +31,7 @@ class SkipOutlier:
     Args:
         z_threshold: Spreads above the median from which a step is dropped; ``> 0``.
         min_factor: How many times the median the norm must be, too; ``> 1``.
-        window: How many of the latest norms count.
+        window: How many of the latest norms count; ``>= 1``.
         warmup_steps: Norms before which nothing is an outlier.
         floor: Smallest spread, in units of the natural logarithm.
         patience_steps: So many outliers in a row, all of them dropped, are a new level; ``>= 1``.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lightning_gradguard import options
 from lightning_gradguard.remedies.base import Decision, Moment, Stop
 from lightning_gradguard.remedies.faults import as_kinds, describe, fresh_faults
 
@@ -33,6 +34,7 @@ class StopTraining:
     can_skip = False
 
     def __init__(self, kinds: Sequence[str] | str, *, as_error: bool = False) -> None:
+        options.check_bool(as_error=as_error)
         self.kinds, self.as_error = as_kinds(kinds), as_error
 
     def decide(self, moment: Moment) -> Sequence[Decision]:

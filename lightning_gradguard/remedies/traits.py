@@ -5,12 +5,12 @@ In: a remedy. Out: what it says of itself; one that says nothing may do everythi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from lightning_gradguard.remedies.base import Remedy
 
-__all__ = ["acts_on_findings", "find", "may_skip"]
+__all__ = ["acts_on_findings", "find", "may_skip", "unwrapped"]
 
 T = TypeVar("T")
 
@@ -33,11 +33,11 @@ def acts_on_findings(remedy: Remedy) -> bool:
 
 def find(remedies: Sequence[Remedy], kind: type[T]) -> list[T]:
     """Return the remedies of a kind, also those that others wrap."""
-    found: list[T] = []
-    for remedy in remedies:
-        inner: object = remedy
-        while inner is not None:
-            if isinstance(inner, kind):
-                found.append(inner)
-            inner = getattr(inner, "remedy", None)
-    return found
+    return [r for remedy in remedies for r in unwrapped(remedy) if isinstance(r, kind)]
+
+
+def unwrapped(remedy: object) -> Iterator[object]:
+    """Go through a remedy, what it wraps, and what that wraps."""
+    while remedy is not None:
+        yield remedy
+        remedy = getattr(remedy, "remedy", None)

@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import nn
 
-from lightning_gradguard import GradientGuard
+from lightning_gradguard import GradientGuard, remedies
 from tests.e2e.guard_cases import classifier, guard, normed, train
 
 SGD, AdamW = torch.optim.SGD, torch.optim.AdamW
@@ -100,7 +100,18 @@ def test_an_optimizer_without_step_hooks_is_refused():
         ({"policy": "manual"}, "`policy` must be .*'auto'.*got 'manual'"),
         ({"clip": 1.0, "max_consecutive_skips": 0}, "consecutive"),
         ({"clip": 1.0, "max_skipped_fraction": 1.5}, "fraction"),
+        ({"clip": 1.0, "max_skipped_fraction": None}, "fraction` must be a share.*got None"),
+        ({"clip": 1.0, "max_consecutive_skips": True}, "whole number.*got True"),
         ({"on_nonfinite": {"a": "nothing"}}, "`on_nonfinite` must be one of"),
+        (
+            {"on_diverging": "rollback", "ignore": "diverging"},
+            "Rollback must have something to act on, but nothing here reports 'diverging'",
+        ),
+        ({"policy": "auto", "detectors": []}, "Look at `detectors` and `ignore`"),
+        (
+            {"remedies": [remedies.OnceSlowed(remedies.StopTraining("saturated"))]},
+            "StopTraining must .* nothing here reports 'saturated'",
+        ),
     ],
     ids=str,
 )
@@ -111,7 +122,14 @@ def test_wrong_arguments_are_named_with_what_there_is_to_choose(options, message
 
 @pytest.mark.parametrize(
     "options",
-    [{"clip": True}, {"clip": b"norm"}, {"clip": [1.0]}, {"remedies": [b"norm"]}],
+    [
+        {"clip": True},
+        {"clip": b"norm"},
+        {"clip": [1.0]},
+        {"remedies": [b"norm"]},
+        {"policy": "auto", "dry_run": "no"},
+        {"policy": "auto", "include": 3},
+    ],
     ids=str,
 )
 def test_arguments_of_a_wrong_kind_are_refused(options):

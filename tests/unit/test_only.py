@@ -209,6 +209,9 @@ def test_a_waiting_remedy_keeps_that_it_has_begun_and_what_the_remedy_keeps() ->
     [
         (lambda: Only("*", "norm"), TypeError, "`remedy` must be objects with a method `decide`"),
         (lambda: Only("*", ClipNorm), TypeError, "got the class ClipNorm. Write ClipNorm()."),
+        (lambda: Only([], ClipNorm()), ValueError, "`layers` must name at least one glob"),
+        (lambda: Only(None, ClipNorm()), ValueError, "such as 'critic.*', got None."),
+        (lambda: Only(3, ClipNorm()), TypeError, "`layers` must be a text or a list of texts"),
         (lambda: OnceSlowed(3), TypeError, "`remedy` must be objects with a method `decide`"),
         (lambda: OnceSlowed(ClipNorm(), below=1.0), ValueError, "`below` must be between 0 and 1"),
     ],

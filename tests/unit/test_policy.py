@@ -109,6 +109,17 @@ def test_the_automatic_policy_is_made_of_fresh_remedies() -> None:
         (lambda: responses("exploding", {"*": 3}, ["skip"]), ValueError, "one of 'skip', got 3."),
         (lambda: responses("exploding", ["skip"], ["skip"]), ValueError, "got ['skip']."),
         (lambda: responses("exploding", {}, ["skip"]), ValueError, "`on_exploding` must"),
+        (
+            lambda: responses("exploding", {"*": {"a": "skip"}}, ["skip"]),
+            ValueError,
+            "`on_exploding` must be one of 'skip', got {'a': 'skip'}.",
+        ),
+        (
+            lambda: responses("nonfinite", {3: "skip"}, ["skip"]),
+            TypeError,
+            '`on_nonfinite` must have globs of layers as keys, as in {"critic.*": "skip"}, got 3.',
+        ),
+        (lambda: clippers({1: "agc"}), TypeError, "`clip` must have globs of layers as keys"),
     ],
 )
 def test_what_nobody_knows_is_refused_with_the_choices(make, error, message) -> None:

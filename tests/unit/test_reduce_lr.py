@@ -190,6 +190,8 @@ def test_training_is_stopped_while_the_fault_goes_on() -> None:
         (lambda: ReduceLearningRate(cooldown_steps=0), "`cooldown_steps` must be a number above 0"),
         (lambda: ReduceLearningRate(recovery_steps=-1), "`recovery_steps` must be a number above"),
         (lambda: ReduceLearningRate("explosion"), "`kinds` must be 'nonfinite' or 'exploding'"),
+        (lambda: ReduceLearningRate(()), "`kinds` must name at least one kind of finding, got ()."),
+        (lambda: ReduceLearningRate(floor=None), "`floor` must be a share above 0"),
         (lambda: StopTraining("nan"), "got 'nan'."),
     ],
 )
