@@ -28,7 +28,7 @@ class CutOnPlateau:
         floor: Smallest product of all cuts.
     """
 
-    can_skip = False  # it never leaves a step out, so no copies of buffers are made for it
+    acts = frozenset({"learning rate"})  # and nothing else, so no copies of buffers are made for it
     acts_on_findings = True  # frames come from the monitor, and ranks may differ in them
 
     def __init__(self, window: int = 25, *, factor: float = 0.3, floor: float = 0.01) -> None:

@@ -13,28 +13,19 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import torch
 from torch import Tensor, nn
 
-from lightning_gradguard import remedies as known
 from lightning_gradguard import trainers
-from lightning_gradguard.remedies import OnceSlowed, Only, Remedy
+from lightning_gradguard.remedies import Only, Remedy
+from lightning_gradguard.remedies.traits import acts_of, find
 from lightning_gradguard.rosters import roster_of
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
     from torch.utils.hooks import RemovableHandle
 
-__all__ = ["Acting", "Misplaced", "acts_of", "check"]
+__all__ = ["Acting", "Misplaced", "check"]
 
 _log: Final = logging.getLogger(__name__)
 
-_CLIPPERS: Final = (
-    known.AGC,
-    known.AutoClip,
-    known.ClipNorm,
-    known.ClipValue,
-    known.Robust,
-    known.ZClip,
-)
-_SKIPPERS: Final = (known.SkipLossSpike, known.SkipNonFinite, known.SkipOutlier)
 _STEPS_WATCHED: Final = 3
 
 
@@ -43,29 +34,9 @@ class Acting(Protocol):
 
     remedies: list[Remedy]
 
-
-def acts_of(remedies: Iterable[Remedy]) -> frozenset[str]:
-    """Return what remedies may do; ``"remedy"`` for those that are not ours.
-
-    Example:
-        >>> sorted(acts_of([known.Rollback(), known.ClipNorm()]))
-        ['clip', 'learning rate', 'rollback']
-    """
-    return frozenset(act for remedy in remedies for act in _acts(remedy))
-
-
-def _acts(remedy: Any) -> tuple[str, ...]:  # noqa: ANN401 - anybody's
-    while isinstance(remedy, (OnceSlowed, Only)):
-        remedy = remedy.remedy
-    if isinstance(remedy, _CLIPPERS):
-        return ("clip",)
-    if isinstance(remedy, _SKIPPERS):
-        return ("skip",)
-    if isinstance(remedy, known.Rollback):
-        return ("rollback", "learning rate")
-    if isinstance(remedy, known.ReduceLearningRate):
-        return ("learning rate",)
-    return ("stop",) if isinstance(remedy, known.StopTraining) else ("remedy",)
+    @property
+    def dry_run(self) -> bool:
+        """Whether it only says what it would do."""
 
 
 def check(trainer: Trainer, pl_module: LightningModule, guard: Acting) -> None:
@@ -81,12 +52,13 @@ def check(trainer: Trainer, pl_module: LightningModule, guard: Acting) -> None:
             "would be wrong. Use DDP or a single device."
         )
         raise ValueError(msg)
-    acts = acts_of(guard.remedies)
+    acts = _all_acts(guard.remedies)
     for optimizer in trainer.optimizers:
         _check_optimizer(trainer, optimizer, acts)
     _check_globs(pl_module, trainer.optimizers, guard.remedies)
     for other in getattr(trainer, "callbacks", ()):
-        if other is not guard and isinstance(getattr(other, "remedies", None), list):
+        is_guard = other is not guard and isinstance(getattr(other, "remedies", None), list)
+        if is_guard and not (guard.dry_run or getattr(other, "dry_run", False)):
             _check_pair(pl_module, trainer.optimizers, guard.remedies, other.remedies)
 
 
@@ -122,12 +94,11 @@ def _check_optimizer(
 
 
 def _check_globs(
-    model: nn.Module, optimizers: Iterable[torch.optim.Optimizer], remedies: Iterable[Remedy]
+    model: nn.Module, optimizers: Iterable[torch.optim.Optimizer], remedies: Sequence[Remedy]
 ) -> None:
     rosters = [roster_of(model, optimizer, {}) for optimizer in optimizers]
-    for remedy in remedies:
-        if isinstance(remedy, Only):
-            remedy.check(rosters)
+    for part in find(remedies, Only):
+        part.check(rosters)
 
 
 def _check_pair(
@@ -137,7 +108,7 @@ def _check_pair(
     theirs: Sequence[Remedy],
 ) -> None:
     """Raise if two guards act on the same thing."""
-    shared = (acts_of(mine) & acts_of(theirs)) - {"remedy"}
+    shared = _all_acts(mine) & _all_acts(theirs)
     if "clip" in shared:
         both = _clipped(model, optimizers, mine) & _clipped(model, optimizers, theirs)
         shared = shared if both else shared - {"clip"}
@@ -145,22 +116,27 @@ def _check_pair(
         what = " and ".join(sorted(shared))
         msg = (
             f"Two guards of one trainer must not act on the same thing, got two that do: {what}. "
-            "Give one of them all that is to be done."
+            "Give one of them all that is to be done, and each remedy of your own the attribute "
+            "`acts`, a set of what it does: without, it may do everything."
         )
         raise ValueError(msg)
 
 
 def _clipped(
-    model: nn.Module, optimizers: Iterable[torch.optim.Optimizer], remedies: Iterable[Remedy]
+    model: nn.Module, optimizers: Iterable[torch.optim.Optimizer], remedies: Sequence[Remedy]
 ) -> set[int]:
     members = [m for optimizer in optimizers for m in roster_of(model, optimizer, {}).members]
     return {
         id(member.parameter)
         for remedy in remedies
-        if "clip" in _acts(remedy)
+        if "clip" in acts_of(remedy)
         for member in members
-        if not isinstance(remedy, Only) or remedy.matches(member)
+        if all(part.matches(member) for part in find([remedy], Only))
     }
+
+
+def _all_acts(remedies: Sequence[Remedy]) -> frozenset[str]:
+    return frozenset().union(*map(acts_of, remedies))
 
 
 class Misplaced:

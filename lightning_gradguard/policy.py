@@ -25,10 +25,10 @@ from lightning_gradguard.remedies.skip_loss_spike import SkipLossSpike
 from lightning_gradguard.remedies.skip_nonfinite import SkipNonFinite
 from lightning_gradguard.remedies.skip_outlier import SkipOutlier
 from lightning_gradguard.remedies.stop import StopTraining
-from lightning_gradguard.remedies.traits import unwrapped
+from lightning_gradguard.remedies.traits import acts_of, unwrapped
 from lightning_gradguard.remedies.zclip import ZClip
 
-__all__ = ["CLIPPERS", "Clip", "Response", "auto_policy", "check_kinds", "clippers", "responses"]
+__all__ = ["CLIPPERS", "Clip", "Response", "auto_policy", "check_traits", "clippers", "responses"]
 
 Clip: TypeAlias = float | str | Remedy | Mapping[str, "float | str | Remedy"]
 """A largest norm, a clipper's name, a clipper, or one of these for each glob of layers.
@@ -110,6 +110,10 @@ def _clipper(clip: str | float | Remedy) -> Remedy:
     if isinstance(clip, (int, float)) and not isinstance(clip, bool):
         return ClipNorm(float(clip))
     if callable(getattr(clip, "decide", None)) and not isinstance(clip, type):
+        if "clip" not in acts_of(clip):
+            name = type(clip).__name__
+            msg = f"`clip` must be a remedy that clips, got {name}. Give it to `remedies`."
+            raise ValueError(msg)
         return clip  # type: ignore[return-value]  # it has the one method
     msg = f"`clip` must be a name, a largest norm, a remedy or a dict of these, got {clip!r}."
     raise TypeError(msg)
@@ -156,17 +160,20 @@ def _response(fault: str, wanted: str, choices: Sequence[str]) -> Remedy:
     return _SKIPS[fault]() if wanted == "skip" else _LATE[wanted](fault)
 
 
-def check_kinds(remedies: Sequence[Remedy], may_find: Callable[[str], bool]) -> None:
-    """Raise if a remedy waits for what nobody reports: it would look like a protection.
+def check_traits(remedies: Sequence[Remedy], may_find: Callable[[str], bool]) -> None:
+    """Raise if a remedy does what nobody can, or waits for what nobody reports.
+
+    The second would look like a protection.
 
     Args:
-        remedies: Those with a tuple of ``kinds`` are looked at, also inside of others.
+        remedies: Also looked at inside of others.
         may_find: Whether a kind of finding may be reported at all.
 
     Raises:
-        ValueError: None of its kinds may.
+        ValueError: Its ``acts`` are none, or none of its ``kinds`` may be reported.
     """
     for remedy in chain.from_iterable(map(unwrapped, remedies)):
+        acts_of(remedy)
         kinds = getattr(remedy, "kinds", ())
         if isinstance(kinds, tuple) and kinds and not any(map(may_find, kinds)):
             msg = (

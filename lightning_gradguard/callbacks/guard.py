@@ -22,7 +22,7 @@ from lightning_gradguard.detectors.defaults import Sensitivity
 from lightning_gradguard.errors import TrainingStoppedError
 from lightning_gradguard.findings import Finding
 from lightning_gradguard.guard import Guard
-from lightning_gradguard.policy import Clip, Response, check_kinds
+from lightning_gradguard.policy import Clip, Response, check_traits
 from lightning_gradguard.remedies import Remedy, Rollback
 from lightning_gradguard.remedies.gradients import Known
 from lightning_gradguard.remedies.traits import find
@@ -167,7 +167,7 @@ class GradientGuard(GradientMonitor):
             on_error=on_error,
             name=name,
         )
-        check_kinds(self.remedies, self._inspector.may_find)
+        check_traits(self.remedies, self._inspector.may_find)
         self._listener = self._hear
 
     def _forget(self) -> None:
@@ -181,6 +181,11 @@ class GradientGuard(GradientMonitor):
     def actions(self) -> tuple[Action, ...]:
         """What was done, oldest first; the latest ten thousand."""
         return self._actions if self._guard is None else self._guard.audit.actions
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether it changes nothing."""
+        return self._dry_run
 
     # Lightning's hooks.
 

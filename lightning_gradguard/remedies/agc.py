@@ -49,7 +49,7 @@ class AGC:
         [0.05, 1e-05]
     """
 
-    can_skip = False
+    acts = frozenset({"clip"})
     acts_on_findings = False
 
     def __init__(self, clipping: float = 0.01, *, epsilon: float = 1e-3) -> None:

@@ -48,7 +48,7 @@ class AutoClip:
         [1.0, 0.6666666666666666]
     """
 
-    can_skip = False
+    acts = frozenset({"clip"})
     acts_on_findings = False
 
     def __init__(self, percentile: float = 10.0, *, window: int = 1000, per: Per = "model") -> None:

@@ -40,7 +40,7 @@ class ClipNorm:
         0.2
     """
 
-    can_skip = False
+    acts = frozenset({"clip"})
     acts_on_findings = False
 
     def __init__(self, max_norm: float = 1.0, *, per: Per = "model") -> None:

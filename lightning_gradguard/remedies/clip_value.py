@@ -28,7 +28,7 @@ class ClipValue:
         0.5
     """
 
-    can_skip = False
+    acts = frozenset({"clip"})
     acts_on_findings = False
 
     def __init__(self, max_value: float = 1.0) -> None:

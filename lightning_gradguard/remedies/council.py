@@ -28,12 +28,11 @@ from lightning_gradguard.remedies.base import (
     Stop,
 )
 from lightning_gradguard.remedies.fit import check_fit
+from lightning_gradguard.remedies.traits import check_allowed
 
 __all__ = ["Council", "Verdict"]
 
 _log: Final = logging.getLogger(__name__)
-
-_KNOWN: Final = (Scale, ScaleUnits, Clamp, Skip, LearningRate, GoBack, Stop)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,17 +54,8 @@ class Verdict:
     stop: Stop | None = None
 
     @classmethod
-    def of(cls, decisions: Sequence[object]) -> Verdict:
-        """Sort decisions; of several wishes to go back the farthest holds, an error beats a stop.
-
-        Raises:
-            TypeError: Something is no decision.
-        """
-        for decision in decisions:
-            if not isinstance(decision, _KNOWN):
-                names = ", ".join(kind.__name__ for kind in _KNOWN)
-                msg = f"A remedy must return {names}, got {decision!r}."
-                raise TypeError(msg)
+    def of(cls, decisions: Sequence[Decision]) -> Verdict:
+        """Sort decisions: the farthest way back holds, and an error beats a stop."""
         rollbacks = [d for d in decisions if isinstance(d, GoBack)]
         stops = [d for d in decisions if isinstance(d, Stop)]
         return cls(
@@ -129,8 +119,8 @@ class Council:
         for remedy in tuple(self.remedies):
             try:
                 decisions = list(remedy.decide(moment) or ())
-                Verdict.of(decisions)  # an impossible one is this remedy's affair
-                for decision in decisions:
+                for decision in decisions:  # an impossible one is this remedy's affair
+                    check_allowed(decision, remedy)
                     check_fit(decision, moment.gradients.roster)
             except Exception as error:
                 if self.on_error == "raise":

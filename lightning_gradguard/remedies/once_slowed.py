@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning_gradguard import options
 from lightning_gradguard.remedies.base import Decision, Moment, Remedy
-from lightning_gradguard.remedies.traits import acts_on_findings, may_skip
+from lightning_gradguard.remedies.traits import acts_of, acts_on_findings
 
 __all__ = ["OnceSlowed"]
 
@@ -46,9 +46,9 @@ class OnceSlowed:
         self._has_begun = False
 
     @property
-    def can_skip(self) -> bool:
-        """Whether the remedy may leave steps out."""
-        return may_skip(self.remedy)
+    def acts(self) -> frozenset[str]:
+        """What the remedy may do."""
+        return acts_of(self.remedy)
 
     @property
     def acts_on_findings(self) -> bool:

@@ -27,7 +27,7 @@ from lightning_gradguard.remedies.base import (
 )
 from lightning_gradguard.remedies.fit import check_fit
 from lightning_gradguard.remedies.gradients import Gradients, Member, Roster
-from lightning_gradguard.remedies.traits import acts_on_findings, may_skip
+from lightning_gradguard.remedies.traits import acts_of, acts_on_findings
 
 __all__ = ["Only"]
 
@@ -74,9 +74,9 @@ class Only:
         self._part = Roster(())
 
     @property
-    def can_skip(self) -> bool:
-        """Whether the remedy may leave steps out."""
-        return may_skip(self.remedy)
+    def acts(self) -> frozenset[str]:
+        """What the remedy may do."""
+        return acts_of(self.remedy)
 
     @property
     def acts_on_findings(self) -> bool:

@@ -47,7 +47,7 @@ class ReduceLearningRate:
         0.5358867312681466
     """
 
-    can_skip = False
+    acts = frozenset({"learning rate"})
 
     def __init__(
         self,

@@ -57,7 +57,7 @@ class Robust:
         1.02
     """
 
-    can_skip = False
+    acts = frozenset({"clip"})
     acts_on_findings = False
 
     def __init__(

@@ -49,7 +49,7 @@ class Rollback:
         50
     """
 
-    can_skip = False
+    acts = frozenset({"rollback", "learning rate"})
 
     def __init__(
         self,

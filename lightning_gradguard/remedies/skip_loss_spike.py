@@ -52,6 +52,7 @@ class SkipLossSpike:
         [False, False, False, False, True, False]
     """
 
+    acts = frozenset({"skip"})
     acts_on_findings = False
 
     def __init__(self, sigmas: float = 6.0, *, window: int = 128, warmup_steps: int = 64) -> None:

@@ -29,6 +29,7 @@ class SkipNonFinite:
         [False, True]
     """
 
+    acts = frozenset({"skip"})
     acts_on_findings = False
 
     def decide(self, moment: Moment) -> Sequence[Decision]:

@@ -54,6 +54,7 @@ class SkipOutlier:
         of the logarithm in place of mean and deviation: see `Robust`.
     """
 
+    acts = frozenset({"skip"})
     acts_on_findings = False
 
     def __init__(

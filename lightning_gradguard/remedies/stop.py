@@ -31,7 +31,7 @@ class StopTraining:
         [Stop(why='nonfinite since step 4: trouble', as_error=False)]
     """
 
-    can_skip = False
+    acts = frozenset({"stop"})
 
     def __init__(self, kinds: Sequence[str] | str, *, as_error: bool = False) -> None:
         options.check_bool(as_error=as_error)

@@ -54,7 +54,7 @@ class ZClip:
         3.25
     """
 
-    can_skip = False
+    acts = frozenset({"clip"})
     acts_on_findings = False
 
     def __init__(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightning_gradguard import GradientMonitor, devices
-from lightning_gradguard.remedies import LearningRate
+from lightning_gradguard.remedies import AGC, LearningRate, OnceSlowed, Only
 from tests.e2e.guard_cases import (
     From,
     assert_same,
@@ -35,6 +35,12 @@ SLOW = LearningRate(0.5, "asked")
         ({"on_nonfinite": "skip"}, {"on_exploding": "skip"}, "skip"),
         ({"on_exploding": "reduce_lr"}, {"on_diverging": "rollback"}, "learning rate"),
         ({"on_nonfinite": "stop"}, {"on_diverging": "raise"}, "stop"),
+        ({"remedies": [From([2], SLOW)]}, {"on_diverging": "reduce_lr"}, "learning rate"),
+        (
+            {"clip": OnceSlowed(Only("network.0", AGC()))},
+            {"clip": {"network.0.weight": 1.0}},
+            "clip",
+        ),
     ],
     ids=str,
 )
@@ -44,15 +50,32 @@ def test_two_guards_that_act_on_the_same_thing_are_refused(first, second, what):
         train(classifier(), *two)
 
 
+def test_two_guards_that_clip_different_layers_in_wrappers_are_not_refused():
+    first = guard(clip=OnceSlowed(Only("network.0", AGC())))
+    train(classifier(), first, guard(clip={"network.3": 0.01}, name="second"))
+
+
+def test_a_guard_may_be_watched_beside_one_that_acts():
+    make = with_factor(classifier(normed, torch.optim.AdamW), {5})
+    acting, shadow = (guard(clip=0.02, on_nonfinite="skip", name=name) for name in "as")
+    watching = guard(clip=0.01, on_nonfinite="skip", name="shadow", dry_run=True)
+    assert_same(train(make, watching, acting), train(make, shadow))
+    assert done(watching, "skip") == done(acting, "skip") == [5]
+    assert done(watching, "clip") == done(acting, "clip") != []
+    assert all(action.dry_run for action in watching.actions)
+
+
 def test_two_guards_that_act_on_different_things_act_as_one():
     make = with_factor(classifier(normed, torch.optim.AdamW), {5})
     clips = {"network.0": 0.02, "network.1": "value", "*": 0.05}
+    slows = From([2], SLOW)
+    slows.acts = frozenset({"learning rate"})
     one = guard(clip=clips, on_nonfinite="skip", remedies=[From([2], SLOW)])
     two = [
         guard(clip={"network.0": 0.02}, on_nonfinite="skip"),
         guard(
             clip={"network.1": "value", "network.3": 0.05},
-            remedies=[From([2], SLOW)],
+            remedies=[slows],
             name="second",
         ),
     ]

@@ -58,6 +58,8 @@ def test_of_several_globs_the_first_that_matches_a_layer_holds():
     assert_close(run, train(two_groups(), ByHand(clip)))
 
 
-def test_a_glob_that_matches_nothing_is_an_error_that_names_what_there_is():
+@pytest.mark.parametrize("wrap", [lambda part: part, remedies.OnceSlowed], ids=["bare", "wrapped"])
+def test_a_glob_that_matches_nothing_is_an_error_that_names_what_there_is(wrap):
+    clip = wrap(remedies.Only("critic.*", remedies.ClipNorm()))
     with pytest.raises(GradGuardError, match=r"No trained parameter matches 'critic\.\*'.*network"):
-        train(two_groups(), guard(clip={"critic.*": 1.0}))
+        train(two_groups(), guard(clip=clip))

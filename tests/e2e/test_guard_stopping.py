@@ -117,6 +117,8 @@ class Fails(ClipNorm):
 
 
 class Nonsense(Fails):
+    acts = frozenset({"clip", "learning rate"})
+
     def fail(self):
         return [LearningRate(0.5), "less"]
 

@@ -7,6 +7,7 @@ import logging
 import pytest
 import torch
 
+from lightning_gradguard import remedies
 from lightning_gradguard.remedies import (
     AutoClip,
     Clamp,
@@ -23,6 +24,7 @@ from lightning_gradguard.remedies import (
 )
 from lightning_gradguard.remedies.council import Council, Verdict, name_of
 from lightning_gradguard.remedies.testing import moment_of
+from lightning_gradguard.remedies.traits import acts_of
 from tests.clipping_oracles import SPIKES
 from tests.strategies import through_json
 
@@ -121,7 +123,7 @@ def test_a_decision_that_makes_no_sense_cannot_be_made(make, error, message) -> 
 
 def test_what_is_no_decision_is_refused_with_the_names_of_those_there_are() -> None:
     with pytest.raises(TypeError) as caught:
-        Verdict.of([Stop("s"), "skip"])
+        Council.of([Says(Stop("s"), "skip")], on_error="raise").ask(moment_of([1.0]))
     assert str(caught.value) == (
         "A remedy must return Scale, ScaleUnits, Clamp, Skip, LearningRate, GoBack, Stop, "
         "got 'skip'."
@@ -151,6 +153,33 @@ def test_a_remedy_that_fails_is_reported_once_and_the_others_go_on(broken, caplo
 def test_an_error_is_raised_where_that_was_asked_for() -> None:
     with pytest.raises(RuntimeError, match="no way"):
         Council.of([Says(RuntimeError("no way"))], on_error="raise").ask(moment_of([1.0]))
+
+
+def test_a_remedy_does_only_what_it_says_of_itself() -> None:
+    says = Says(Clamp(1.0, "v"), flag(1))
+    says.acts = frozenset({"clip"})
+    council = Council.of([says, ClipNorm(1.0)])
+    verdict = council.ask(moment_of([4.0]))
+    assert (len(verdict.clips), verdict.skip) == (1, None)
+    assert "`acts` must have 'skip' for a remedy that returns Skip(" in council.given_up[0]
+
+
+def test_every_remedy_of_ours_says_what_it_does_and_others_may_do_everything() -> None:
+    ours = [kind for kind in vars(remedies).values() if hasattr(kind, "decide")]
+    ours = [kind for kind in ours if kind is not Remedy]
+    assert len(ours) > 10
+    assert all(hasattr(kind, "acts") for kind in ours)
+    assert acts_of(Says(None)) == {"clip", "skip", "learning rate", "rollback", "stop"}
+
+
+@pytest.mark.parametrize("acts", ["clip", {"clips"}, ("clip",), None])
+def test_words_that_nobody_knows_are_refused(acts) -> None:
+    says = Says(None)
+    says.acts = acts
+    with pytest.raises(
+        ValueError, match=r"`acts` of Says must be a set of some of 'clip', .*, got"
+    ):
+        acts_of(says)
 
 
 def test_each_optimizer_has_its_own_copies() -> None:

@@ -27,7 +27,7 @@ from lightning_gradguard.remedies import (
 )
 from lightning_gradguard.remedies.gradients import Gradients
 from lightning_gradguard.remedies.testing import moment_of, trouble
-from lightning_gradguard.remedies.traits import acts_on_findings, find, may_skip
+from lightning_gradguard.remedies.traits import acts_of, acts_on_findings, find, may_skip
 from lightning_gradguard.rosters import roster_of
 from tests.clipping_oracles import SPIKES, moment_of_layers
 from tests.strategies import through_json
@@ -181,6 +181,7 @@ def test_it_can_do_what_its_remedy_can() -> None:
     for wrap in (lambda r: Only("*", r), OnceSlowed):
         assert [may_skip(wrap(r)) for r in (ClipNorm(), SkipOutlier())] == [False, True]
         assert [acts_on_findings(wrap(r)) for r in (ClipNorm(), Rollback())] == [False, True]
+        assert acts_of(wrap(Rollback())) == {"learning rate", "rollback"}
     rollback = Rollback()
     assert find([ClipNorm(), Only("*", OnceSlowed(rollback))], Rollback) == [rollback]
     assert find([ClipNorm()], Rollback) == []

@@ -119,6 +119,11 @@ def test_the_automatic_policy_is_made_of_fresh_remedies() -> None:
             TypeError,
             '`on_nonfinite` must have globs of layers as keys, as in {"critic.*": "skip"}, got 3.',
         ),
+        (
+            lambda: clippers(Only("*", SkipNonFinite())),
+            ValueError,
+            "`clip` must be a remedy that clips, got Only. Give it to `remedies`.",
+        ),
         (lambda: clippers({1: "agc"}), TypeError, "`clip` must have globs of layers as keys"),
     ],
 )
