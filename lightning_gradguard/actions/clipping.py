@@ -41,7 +41,7 @@ def clip_(gradients: Gradients, decisions: Sequence[Decision], *, dry_run: bool 
         return torch.ones_like(gradients.norm)
     known = None if clamps else _norm_after(gradients, factor, unit_decisions)
     if not dry_run or known is None:
-        gradients = _writable(_copied(gradients) if dry_run else gradients)
+        gradients = _copied(gradients) if dry_run else gradients
         for clamp in clamps:
             _clamp_(gradients, clamp)
         if units:
@@ -94,21 +94,25 @@ def _norm_after(
     )
 
 
-def _writable(gradients: Gradients) -> Gradients:
-    """Have gradients whose entries have memory of their own: no two share it, none is twice there.
+def _writable(member: Member) -> Tensor:
+    """Return its gradient, each entry with memory of its own: no two share it, none is in parts.
 
-    Expanded gradients share it, and sparse ones may hold an entry in several parts.
+    Expanded gradients share it, and sparse ones may hold an entry in several parts. To add those
+    up rounds otherwise than the optimizer would, so ask only for what is going to change.
     """
-    tensors = list(gradients.tensors)
-    for i in gradients.present:
-        tensor = tensors[i]
-        if tensor is None:
-            continue
-        if tensor.layout is torch.sparse_coo and not tensor.is_coalesced():
-            tensors[i] = gradients.roster.members[i].parameter.grad = tensor.coalesce()
-        elif tensor.layout is torch.strided and 0 in tensor.stride() and tensor.numel() > 1:
-            tensors[i] = gradients.roster.members[i].parameter.grad = tensor.clone()
-    return replace(gradients, tensors=tensors)
+    tensor = member.parameter.grad
+    assert tensor is not None  # noqa: S101 - asked for members that are present
+    if _is_in_parts(tensor):
+        tensor = tensor.coalesce()
+    elif tensor.layout is torch.strided and 0 in tensor.stride() and tensor.numel() > 1:
+        tensor = tensor.clone()
+    member.parameter.grad = tensor
+    return tensor
+
+
+def _is_in_parts(tensor: Tensor | None) -> bool:
+    """Whether it is sparse and its entries are not added up; that would wait for the device."""
+    return tensor is not None and tensor.layout is torch.sparse_coo and not tensor.is_coalesced()
 
 
 def _copied(gradients: Gradients) -> Gradients:
@@ -124,17 +128,23 @@ def _copied(gradients: Gradients) -> Gradients:
 
 
 def _scale_(gradients: Gradients, factor: Tensor) -> None:
-    tensors = [tensor for tensor in gradients.tensors if tensor is not None]
-    on_host = devices.is_host(factor.device)
-    if on_host and bool((factor == 1.0).all()):
+    members = [gradients.roster.members[i] for i in gradients.present]
+    if devices.is_host(factor.device) and bool((factor == 1.0).all()):
         return  # known for free, and most steps are such
+    tensors = [tensor for tensor in gradients.tensors if tensor is not None]
     if factor.dim() == 0 and all(tensor.layout is torch.strided for tensor in tensors):
-        torch._foreach_mul_(tensors, factor)
+        torch._foreach_mul_([_writable(member) for member in members], factor)
         return
     own = factor.expand(len(gradients.tensors))[gradients.roster.index(gradients.present)]
-    for tensor, single in zip(tensors, own.tolist() if on_host else own.unbind(), strict=True):
-        if not on_host or single != 1.0:
-            tensor.mul_(single)
+    for member, single in zip(members, own.unbind(), strict=True):
+        _scale_one_(member, single)
+
+
+def _scale_one_(member: Member, factor: Tensor) -> None:
+    on_host = devices.is_host(factor.device)
+    if (on_host or _is_in_parts(member.parameter.grad)) and float(factor) == 1.0:
+        return
+    _writable(member).mul_(float(factor) if on_host else factor)
 
 
 def _scale_units_(
@@ -144,18 +154,18 @@ def _scale_units_(
     for i in gradients.present:
         own = None if factor is None else (factor if factor.dim() == 0 else factor[i])
         rows = [table[i] for table in units if i in table]
-        tensor = gradients.tensors[i]
-        if tensor is None or (own is None and not rows):
-            continue
+        member = gradients.roster.members[i]
         if not rows:
-            tensor.mul_(own if own is not None else 1.0)
+            if own is not None:
+                _scale_one_(member, own)
             continue
         smallest = rows[0]
         for other in [*rows[1:], *([] if own is None else [own.expand_as(rows[0])])]:
             smallest = torch.minimum(smallest, other.to(smallest))
         smallest = _harmless(smallest)
-        if not devices.is_host(smallest.device) or bool((smallest < 1.0).any()):
-            _scale_rows_(gradients.roster.members[i], tensor, smallest)
+        may_ask = devices.is_host(smallest.device) or _is_in_parts(member.parameter.grad)
+        if not may_ask or bool((smallest < 1.0).any()):
+            _scale_rows_(member, _writable(member), smallest)
 
 
 def _scale_rows_(member: Member, tensor: Tensor, factors: Tensor) -> None:
@@ -178,17 +188,28 @@ def _scale_rows_(member: Member, tensor: Tensor, factors: Tensor) -> None:
 def _clamp_(gradients: Gradients, clamp: Clamp) -> None:
     members = gradients.present if clamp.members is None else clamp.members
     for i in members:
-        tensor = gradients.tensors[i]
-        if tensor is None:
+        member = gradients.roster.members[i]
+        gradient = member.parameter.grad
+        if gradient is None:
             continue
-        if tensor.layout is not torch.strided:
-            tensor = tensor.values()
-        real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-        if gradients.scale is None:
-            real.clamp_(-clamp.limit, clamp.limit)
-        else:
-            limit = (gradients.scale * clamp.limit).to(real.dtype)
-            real.clamp_(-limit, limit)
+        limit = clamp.limit if gradients.scale is None else gradients.scale * clamp.limit
+        if _is_in_parts(gradient) and bool((_reals(gradient.coalesce()).abs() <= limit).all()):
+            continue
+        _limit_(_reals(_writable(member)), limit)
+
+
+def _reals(tensor: Tensor) -> Tensor:
+    """Return all stored entries as real numbers, in the tensor's own memory."""
+    entries = tensor if tensor.layout is torch.strided else tensor.values()
+    return torch.view_as_real(entries) if entries.is_complex() else entries
+
+
+def _limit_(entries: Tensor, limit: Tensor | float) -> None:
+    if isinstance(limit, Tensor):
+        limit = limit.to(entries.dtype)
+        entries.clamp_(-limit, limit)
+    else:
+        entries.clamp_(-limit, limit)
 
 
 def _norm_now(gradients: Gradients) -> Tensor:

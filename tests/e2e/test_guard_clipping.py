@@ -25,7 +25,7 @@ from tests.e2e.guard_cases import (
 )
 from tests.e2e.guard_clips import ByHand, assert_close, moved, two_groups
 from tests.e2e.models import Keep, mlp
-from tests.e2e.modes import MODES
+from tests.e2e.modes import MODES, Words
 
 clip_grad_norm_ = nn.utils.clip_grad_norm_
 
@@ -59,6 +59,23 @@ def test_clipping_by_norm_trains_as_torchs_own(name):
     run = moved(mode.model, guarded, **options)
     assert_close(run, train(mode.model, ByHand(clip), **options))
     assert done(guarded, "clip")
+
+
+LARGE = {
+    "norm": 1e3,
+    "layer": remedies.ClipNorm(1e3, per="layer"),
+    "unit": remedies.ClipNorm(1e3, per="unit"),
+    "value": remedies.ClipValue(1e3),
+    "agc": remedies.AGC(1e6),
+}
+
+
+@pytest.mark.parametrize("clip", LARGE.values(), ids=LARGE)
+def test_a_sparse_gradient_that_needs_no_clipping_is_left_as_it_is(clip):
+    """To add up rows that come several times rounds otherwise than the optimizer does."""
+    make = classifier(lambda: Words(20, 5), torch.optim.SGD, lr=0.1, momentum=0.9)
+    run, plain = (train(make, *g, data=batches(96, 6)) for g in ([guard(clip=clip)], []))
+    assert torch.equal(run.weights, plain.weights)
 
 
 def test_gradients_that_are_one_number_seen_many_times_are_clipped():

@@ -217,6 +217,23 @@ def test_without_gradients_or_without_clipping_nothing_happens() -> None:
     assert smallest_factor([Clamp(1.0, "v")], moment.gradients) is None
 
 
+@pytest.mark.parametrize(
+    "decision",
+    [
+        Scale(torch.tensor([1.0, 0.5]), "s"),
+        ScaleUnits({0: torch.ones(2), 1: torch.tensor([0.5, 1.0])}, "u"),
+        Clamp(5.0, "c"),
+    ],
+    ids=["factors", "units", "limit"],
+)
+def test_a_sparse_gradient_stays_in_its_parts_while_another_one_is_clipped(decision) -> None:
+    moment = step(a=sparse(), b=2.0 * WIDE)
+    gradient = moment.gradients.tensors[0]
+    assert clip_(moment.gradients, [decision]).item() < 1.0
+    assert moment.gradients.roster.members[0].parameter.grad is gradient
+    assert torch.equal(gradient._values(), sparse()._values())
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_of_what_is_not_finite_no_coefficient_is_known(bad) -> None:
     moment = step(a=torch.tensor([1.0, bad]), b=torch.tensor([5.0]))
