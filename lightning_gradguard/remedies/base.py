@@ -43,8 +43,8 @@ class Moment:
         step: Optimizer steps of this optimizer that are complete.
         gradients: Those of this optimizer.
         optimizer_index: Position of the optimizer.
-        loss: Of this step, without any gradient scale, mean over all ranks, shape ``()``; None
-            where it was not seen.
+        loss: Of this step, without any gradient scale, mean over all ranks, shape ``()``: the sum
+            of all that went backward since any optimizer stepped last. None where none was seen.
         is_first_look: Whether this is the first look at this step: a line search looks several
             times, and only the first one is to be learned from.
         has_scaler: Whether a gradient scaler refuses steps that overflow, as it should.

@@ -14,6 +14,7 @@ from tests.e2e.guard_cases import (
     ROWS,
     Adversaries,
     assert_same,
+    batch_number,
     batches,
     classifier,
     done,
@@ -124,6 +125,37 @@ def test_adversaries_sit_a_bad_batch_out(use_pl_optimizer, scaled):
     run = train(with_factor(make, BAD), guarded, scaled=scaled)
     assert_same(run, train(make_absent, scaled=scaled))
     assert done(guarded, "skip") == ([2, 2, 4, 4] if scaled else [2, 2, 5, 5])
+
+
+class TwoLosses(Adversaries):
+    """Both halves learn alone; in the fourth batch the loss of the second one is NaN."""
+
+    def __init__(self, *, apart: bool) -> None:
+        super().__init__()
+        self.apart = apart
+
+    def training_step(self, batch, batch_idx):
+        bad = torch.nan if batch_number(self) == 3 else 1.0
+        losses = self.maker(batch[0]).square().mean(), bad * self.critic(batch[0]).square().mean()
+        optimizers = self.optimizers()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        for loss, optimizer in zip(losses, optimizers, strict=True):
+            self.manual_backward(loss)
+            if self.apart:
+                optimizer.step()
+        if not self.apart:
+            for optimizer in optimizers:
+                optimizer.step()
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_losses_are_judged_apart_where_each_optimizer_steps_after_its_own(apart):
+    guarded = guard(on_nonfinite="skip")
+    train(lambda: TwoLosses(apart=apart), guarded)
+    skipped = [a.optimizer_index for a in guarded.actions if (a.what, a.step) == ("skip", 3)]
+    assert skipped == ([1] if apart else [0, 1])
+    assert len(done(guarded, "skip")) == len(skipped)
 
 
 @pytest.mark.usefixtures("backend")
