@@ -257,7 +257,9 @@ class Remedy(Protocol):
     """Anything with this one method.
 
     A remedy that keeps something also has ``state_dict``, of JSON types, and ``load_state_dict``.
-    Each optimizer gets its own copy.
+    One that does only some things says which in ``acts``, a set of ``"clip"``, ``"skip"``,
+    ``"learning rate"``, ``"rollback"`` and ``"stop"``; without it, it may do everything. Each
+    optimizer gets its own copy.
 
     Example:
         >>> class HalveEverything:
