@@ -65,7 +65,7 @@ class LimitUpdates:
         [LearningRate(factor=0.01, why='', groups=None, is_cut=False)]
     """
 
-    can_skip = False
+    acts = frozenset({"learning rate"})
     acts_on_findings = True  # frames may arrive at other steps on other ranks
 
     def __init__(
