@@ -89,12 +89,14 @@ class LimitUpdates:
 
     def decide(self, moment: Moment) -> Sequence[Decision]:
         """Learn from the latest updates, and limit the next one."""
+        fresh = _fresh_norms(moment.gradients.roster)
+        if not fresh:  # no matrix is trained, so that nothing would ever be seen
+            return ()
         if moment.is_first_look:
-            self._learn(moment)
+            self._learn(moment, fresh)
         return [LearningRate(self._now, is_cut=False)] if self._now < 1.0 else ()
 
-    def _learn(self, moment: Moment) -> None:
-        fresh = _fresh_norms(moment.gradients.roster)
+    def _learn(self, moment: Moment, fresh: Mapping[str, float]) -> None:
         ratios = [
             (ratio, frame.lr_factor)
             for frame in moment.frames

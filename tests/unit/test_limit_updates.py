@@ -97,6 +97,10 @@ def test_without_a_look_the_rate_comes_back_all_the_same(frames) -> None:
     assert factors[-1] == 1.0
 
 
+def test_vectors_alone_are_left_alone() -> None:
+    assert rate(LimitUpdates(), layers={"l0.bias": torch.ones(4)}, step=0) == 1.0
+
+
 def test_a_line_search_teaches_only_once() -> None:
     remedy, frame = LimitUpdates(), moved(0.005, lr_factor=0.01)
     again = moment_of_layers(LARGE, step=1, frames=[frame], is_first_look=False)
