@@ -13,7 +13,7 @@ import torch
 
 from lightning_gradguard import options
 from lightning_gradguard.remedies.base import Decision, Moment, ScaleUnits
-from lightning_gradguard.remedies.clipping import clip_factors
+from lightning_gradguard.remedies.factors import clip_factors
 from lightning_gradguard.remedies.gradients import weight_unit_norms
 
 __all__ = ["AGC"]

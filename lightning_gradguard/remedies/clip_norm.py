@@ -11,7 +11,7 @@ import torch
 
 from lightning_gradguard import options
 from lightning_gradguard.remedies.base import Decision, Moment
-from lightning_gradguard.remedies.clipping import check_per, clip_to
+from lightning_gradguard.remedies.factors import check_per, clip_to
 from lightning_gradguard.remedies.segments import Per, segment_norms
 
 __all__ = ["ClipNorm"]

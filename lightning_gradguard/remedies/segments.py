@@ -15,7 +15,7 @@ from torch import Tensor
 from lightning_gradguard.remedies.base import Scale, ScaleUnits
 from lightning_gradguard.remedies.gradients import Gradients, Member, Roster
 
-__all__ = ["PER", "Per", "clip", "segment_names", "segment_norms"]
+__all__ = ["PER", "Per", "scale_by", "segment_names", "segment_norms"]
 
 Per = Literal["model", "group", "layer", "unit"]
 """What one norm is taken of: all that the optimizer trains, or parts of it."""
@@ -82,7 +82,7 @@ def segment_norms(gradients: Gradients, per: Per) -> Tensor:
     return sums.index_fill(0, roster.index(missing), torch.nan) if missing else sums
 
 
-def clip(
+def scale_by(
     gradients: Gradients, per: Per, factors: Tensor, name: str, norms: Tensor
 ) -> Scale | ScaleUnits:
     """Say what to multiply gradients by.

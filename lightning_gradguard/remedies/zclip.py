@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_gradguard import options
 from lightning_gradguard.remedies.base import Decision, Moment
-from lightning_gradguard.remedies.clipping import check_per, clip_to
+from lightning_gradguard.remedies.factors import check_per, clip_to
 from lightning_gradguard.remedies.memory import Memory
 from lightning_gradguard.remedies.segments import Per, segment_names, segment_norms
 

@@ -10,7 +10,7 @@ import torch
 
 from lightning_gradguard.actions.clipping import clip_
 from lightning_gradguard.remedies import AGC, AutoClip, ClipNorm, ClipValue, Moment, Robust, ZClip
-from lightning_gradguard.remedies.clipping import clip_factors
+from lightning_gradguard.remedies.factors import clip_factors
 from lightning_gradguard.remedies.gradients import Gradients
 from lightning_gradguard.remedies.testing import moment_of
 from lightning_gradguard.rosters import roster_of

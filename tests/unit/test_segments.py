@@ -10,7 +10,7 @@ from torch import nn
 from lightning_gradguard.actions.clipping import clip_
 from lightning_gradguard.remedies import ClipNorm, Moment, Scale, ScaleUnits
 from lightning_gradguard.remedies.gradients import Gradients
-from lightning_gradguard.remedies.segments import clip, segment_names, segment_norms
+from lightning_gradguard.remedies.segments import scale_by, segment_names, segment_norms
 from tests.clipping_oracles import moment_of_layers
 
 LAYERS = {
@@ -83,7 +83,7 @@ def test_factors_reach_the_members_of_their_segment() -> None:
     gradients = moment().gradients
     for per, expected in {"group": [0.1, 0.2, 0.1, 0.2], "layer": [0.1, 0.1, 0.2, 0.3]}.items():
         factors = torch.tensor([0.1, 0.2, 0.3])[: len(NAMES[per])]
-        found = clip(gradients, per, factors, "x", segment_norms(gradients, per))
+        found = scale_by(gradients, per, factors, "x", segment_norms(gradients, per))
         assert isinstance(found, Scale)
         assert found.factors.tolist() == pytest.approx(expected)
 
@@ -91,7 +91,7 @@ def test_factors_reach_the_members_of_their_segment() -> None:
 def test_units_have_factors_and_norms_where_there_is_a_gradient() -> None:
     gradients = moment(**{"a.bias": None}).gradients
     factors = torch.linspace(0.1, 0.5, 5)
-    found = clip(gradients, "unit", factors, "x", segment_norms(gradients, "unit"))
+    found = scale_by(gradients, "unit", factors, "x", segment_norms(gradients, "unit"))
     assert isinstance(found, ScaleUnits)
     assert sorted(found.factors) == sorted(found.norms) == [0, 2, 3]
     assert found.factors[2].tolist() == pytest.approx([0.4])

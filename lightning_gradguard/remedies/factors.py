@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_gradguard.remedies.base import Moment, Scale, ScaleUnits
-from lightning_gradguard.remedies.segments import PER, Per, clip, segment_norms
+from lightning_gradguard.remedies.segments import PER, Per, scale_by
 
 __all__ = ["check_per", "clip_factors", "clip_to"]
 
@@ -39,7 +39,7 @@ def clip_factors(norms: Tensor, limits: Tensor) -> Tensor:
 
 
 def clip_to(
-    moment: Moment, per: Per, limits: Tensor, name: str, norms: Tensor | None = None
+    moment: Moment, per: Per, limits: Tensor, name: str, norms: Tensor
 ) -> Scale | ScaleUnits:
     """Say what brings each segment's gradients down to its limit.
 
@@ -48,10 +48,9 @@ def clip_to(
         per: What a segment is.
         limits: One per segment.
         name: What asks for it.
-        norms: Those of the segments, where they are known already.
+        norms: Those of the segments.
     """
-    norms = segment_norms(moment.gradients, per) if norms is None else norms
-    return clip(moment.gradients, per, clip_factors(norms, limits.to(norms)), name, norms)
+    return scale_by(moment.gradients, per, clip_factors(norms, limits.to(norms)), name, norms)
 
 
 def check_per(per: str) -> None:
