@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gradguard import devices
+from lightning_gradguard.actions.rates import Rates
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
@@ -67,12 +68,12 @@ class Bracket:
         self._handles: list[RemovableHandle] = []
         self._depth, self._is_off = 0, False
         self._early_factors: Callable[[], Sequence[float]] | None = None
+        self._rates = Rates(optimizer)
         self._forget()
 
     def _forget(self) -> None:
         self.evaluations, self._is_in = 0, False
         self.skipped: bool | Tensor = False
-        self._rates: list[float | Tensor] | None = None
         self._gradients: list[tuple[nn.Parameter, Tensor]] = []
         self._found_inf: list[Any] | None = None
         self._undo: _StepState | None = None
@@ -97,6 +98,7 @@ class Bracket:
         pre = self._optimizer.register_step_pre_hook(self._before)
         post = self._optimizer.register_step_post_hook(self._over)
         self._handles = [pre, post]
+        _let_earlier_ones_go_last(self._optimizer, self)
 
     def reset(self) -> None:
         """Undo what a step left that ended in an error."""
@@ -137,7 +139,7 @@ class Bracket:
             if self._may_skip:
                 self._undo = _StepState(optimizer)
             if self._early_factors is not None:
-                self._scale_rates_(self._early_factors())
+                self._rates.scale_(self._early_factors())
         if closure is None:
             self._act_()
             return None
@@ -162,7 +164,7 @@ class Bracket:
         if orders.skip is not None:
             self._skip_(orders.skip)
         if not _searches_lines(self._optimizer):
-            self._scale_rates_(orders.lr_factors)
+            self._rates.scale_(orders.lr_factors)
 
     def _skip_(self, flag: Tensor) -> None:
         if _takes_found_inf(self._optimizer) and not devices.is_host(flag.device):
@@ -187,15 +189,6 @@ class Bracket:
         self._found_inf, optimizer.found_inf = before, found
         self.skipped = flag
 
-    def _scale_rates_(self, factors: Sequence[float]) -> None:
-        if not factors or all(factor == 1.0 for factor in factors):
-            return
-        groups = self._optimizer.param_groups
-        if self._rates is None:
-            self._rates = [_copy_of(group["lr"]) for group in groups]
-        for group, factor, rate in zip(groups, factors, self._rates, strict=False):
-            _set_rate_(group, rate * factor)
-
     def _over(self, *_: object) -> None:
         self._depth -= 1
         if self._depth > 0 or self._is_off:
@@ -212,16 +205,23 @@ class Bracket:
         for parameter, gradient in self._gradients:
             if parameter.grad is None:
                 parameter.grad = gradient
-        if self._rates is not None:
-            for group, rate in zip(self._optimizer.param_groups, self._rates, strict=False):
-                _set_rate_(group, rate)
+        self._rates.restore_()
         if self._found_inf is not None:
             optimizer: Any = self._optimizer
             if self._found_inf:
                 optimizer.found_inf = self._found_inf[0]
             elif hasattr(optimizer, "found_inf"):
                 del optimizer.found_inf
-        self._gradients, self._rates, self._found_inf = [], None, None
+        self._gradients, self._found_inf = [], None
+
+
+def _let_earlier_ones_go_last(optimizer: torch.optim.Optimizer, latest: Bracket) -> None:
+    """Nest brackets: who comes in first, and saw the user's own, has to put it back last."""
+    hooks: Any = optimizer._optimizer_step_post_hooks  # noqa: SLF001 - torch runs them as registered
+    for key, hook in tuple(hooks.items()):
+        owner = getattr(hook, "__self__", None)
+        if isinstance(owner, Bracket) and owner is not latest:
+            hooks.move_to_end(key)
 
 
 class _StepState:
@@ -249,15 +249,6 @@ def _copy_of(value: Any) -> Any:  # noqa: ANN401 - optimizers keep what they lik
     if isinstance(value, list):
         return [_copy_of(item) for item in value]
     return value
-
-
-def _set_rate_(group: dict[str, Any], rate: float | Tensor) -> None:
-    """Set a learning rate; one that is a tensor stays the same tensor, as a graph may have it."""
-    if isinstance(group["lr"], Tensor):
-        with torch.no_grad():
-            group["lr"].copy_(torch.as_tensor(rate))
-    else:
-        group["lr"] = rate
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
