@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gradguard import trainers
+from lightning_gradguard.eager import eager
 from lightning_gradguard.remedies import Only, Remedy
 from lightning_gradguard.remedies.traits import acts_of, find
 from lightning_gradguard.rosters import roster_of
@@ -177,6 +178,7 @@ class Misplaced:
         gradients = [p.grad for p in trainers.parameters_of(optimizer) if p.grad is not None]
         self._seen[id(optimizer)] = [(gradient, _version(gradient)) for gradient in gradients]
 
+    @eager
     def _before(
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -194,10 +196,12 @@ class Misplaced:
         rest = {name: value for name, value in kwargs.items() if name != "closure"}
         return (args[0], look_then_close, *args[2:]), rest
 
+    @eager
     def _after(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         self._left -= 1
         self._note(optimizer)
 
+    @eager
     def _compare(self, optimizer: torch.optim.Optimizer) -> None:
         before = self._seen.pop(id(optimizer), [])
         if not any(_version(g) != version and bool(g.any()) for g, version in before):

@@ -12,6 +12,8 @@ from typing import Final
 
 import torch
 
+from lightning_gradguard.eager import eager
+
 __all__ = ["StepHooks"]
 
 
@@ -28,9 +30,11 @@ class _Hook:
             optimizer.register_step_post_hook(self._after),
         ]
 
+    @eager
     def _before(self, *_: object) -> None:
         self._depth += 1
 
+    @eager
     def _after(self, *args: object) -> None:
         self._depth -= 1
         if self._depth <= 0:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lightning_gradguard import devices
 from lightning_gradguard.actions.rates import Rates
+from lightning_gradguard.eager import eager
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
@@ -100,6 +101,7 @@ class Bracket:
         self._handles = [pre, post]
         _let_earlier_ones_go_last(self._optimizer, self)
 
+    @eager
     def reset(self) -> None:
         """Undo what a step left that ended in an error."""
         self._depth = 0
@@ -122,6 +124,7 @@ class Bracket:
         self._handles = []
         self.reset()
 
+    @eager
     def _before(
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -155,6 +158,7 @@ class Bracket:
 
         return (args[0], closure_then_act, *args[2:]), kwargs
 
+    @eager
     def _act_(self) -> None:
         """Do what was ordered, now that nobody else will touch the gradients."""
         if self._is_off:
@@ -189,6 +193,7 @@ class Bracket:
         self._found_inf, optimizer.found_inf = before, found
         self.skipped = flag
 
+    @eager
     def _over(self, *_: object) -> None:
         self._depth -= 1
         if self._depth > 0 or self._is_off:

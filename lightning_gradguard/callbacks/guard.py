@@ -19,6 +19,7 @@ from lightning_gradguard.budget import Budget
 from lightning_gradguard.callbacks.monitor import GradientMonitor
 from lightning_gradguard.detectors import Detector
 from lightning_gradguard.detectors.defaults import Sensitivity
+from lightning_gradguard.eager import eager
 from lightning_gradguard.errors import TrainingStoppedError
 from lightning_gradguard.findings import Finding
 from lightning_gradguard.guard import Guard
@@ -264,6 +265,7 @@ class GradientGuard(GradientMonitor):
         super().on_train_batch_start(trainer, pl_module, batch)
         self._act(lambda guard: guard.start_batch())
 
+    @eager
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor
     ) -> None:
@@ -272,12 +274,14 @@ class GradientGuard(GradientMonitor):
         scale = trainers.loss_scale(trainer, loss.device)
         self._act(lambda guard: guard.add_loss(loss, scale))
 
+    @eager
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take note of gradients that have just been made."""
         super().on_after_backward(trainer, pl_module)
         if self._misplaced is not None:
             self._misplaced.after_backward()
 
+    @eager
     @torch.no_grad()
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer

@@ -18,6 +18,7 @@ from lightning_gradguard import options, trainers
 from lightning_gradguard.assemble import StepContext
 from lightning_gradguard.detectors import Detector
 from lightning_gradguard.detectors.defaults import SENSITIVITIES, Sensitivity
+from lightning_gradguard.eager import eager
 from lightning_gradguard.episodes import Episode
 from lightning_gradguard.findings import Finding
 from lightning_gradguard.frame import Frame
@@ -50,6 +51,7 @@ def _guarded(
 ) -> Callable[Concatenate[GradientMonitor, P], None]:
     """Keep whatever goes wrong in a hook out of training."""
 
+    @eager  # some hooks run inside a step, which may be compiled
     @functools.wraps(hook)
     def guarded(self: GradientMonitor, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
