@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gradguard import trainers
+from lightning_gradguard.actions.rates import has_rate
 from lightning_gradguard.eager import eager
 from lightning_gradguard.remedies import Only, Remedy
 from lightning_gradguard.remedies.traits import acts_of, find
@@ -71,12 +72,18 @@ def _check_optimizer(
     trainer: Trainer, optimizer: torch.optim.Optimizer, acts: frozenset[str]
 ) -> None:
     name = type(optimizer).__name__
-    if not hasattr(optimizer, "register_step_pre_hook"):
+    if not hasattr(optimizer, "_optimizer_step_pre_hooks"):  # made by its __init__
         msg = (
             f"`GradientGuard` needs an optimizer with step hooks, got {name}, which has none. "
             "Derive it from torch.optim.Optimizer and call its __init__."
         )
         raise ValueError(msg)
+    if "learning rate" in acts and not all(map(has_rate, optimizer.param_groups)):
+        _log.warning(
+            "gradguard cannot lower the learning rate of %s, which has none in its parameter "
+            "groups: it sets its steps itself. Give it a number as `lr` to let it be lowered.",
+            name,
+        )
     is_fused = getattr(optimizer, "_step_supports_amp_scaling", False)
     clips = getattr(trainer, "gradient_clip_val", None)
     if clips and is_fused and trainers.has_scaler(trainer):

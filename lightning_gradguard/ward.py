@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_gradguard.actions.clipping import clip_
+from lightning_gradguard.actions.rates import has_rate
 from lightning_gradguard.actions.step import Bracket, Orders
 from lightning_gradguard.assemble import StepContext
 from lightning_gradguard.episodes import Episode
@@ -219,12 +220,13 @@ class Ward:
             lr_factor=self.cut,
             episodes=[e for e in episodes if e.last.optimizer_index == context.optimizer_index],
         )
-        num_groups = len(self.optimizer.param_groups)
+        groups = self.optimizer.param_groups
         verdict = self.council.ask(moment)
         if must_agree:
-            verdict = self._ranks.agree(verdict, num_groups, may_skip=may_skip)
-        self.lr_factors = verdict.lr_factors(num_groups)
-        self.cut = min(verdict.lr_factors(num_groups, cuts_only=True), default=1.0)
+            verdict = self._ranks.agree(verdict, len(groups), may_skip=may_skip)
+        self.lr_factors = self._where_rates_are(verdict.lr_factors(len(groups)))
+        cuts = verdict.lr_factors(len(groups), cuts_only=True)
+        self.cut = min(self._where_rates_are(cuts), default=1.0)
         clips = verdict.clips
         self.pending = Decided(
             verdict,
@@ -237,6 +239,10 @@ class Ward:
             moment.is_first_look,
         )
         return self.pending
+
+    def _where_rates_are(self, factors: Sequence[float]) -> list[float]:
+        wished = zip(factors, self.optimizer.param_groups, strict=True)
+        return [factor if has_rate(group) else 1.0 for factor, group in wished]
 
     def _orders(self) -> Orders:
         if self.pending is None or self._dry_run:

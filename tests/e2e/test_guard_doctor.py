@@ -11,7 +11,8 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import nn
 
 from lightning_gradguard import GradientGuard, remedies
-from tests.e2e.guard_cases import classifier, guard, normed, train
+from lightning_gradguard.remedies import LearningRate, ReduceLearningRate
+from tests.e2e.guard_cases import From, assert_same, classifier, guard, normed, train
 
 SGD, AdamW = torch.optim.SGD, torch.optim.AdamW
 
@@ -82,6 +83,59 @@ class Hookless:
 def test_an_optimizer_without_step_hooks_is_refused():
     with pytest.raises(ValueError, match=r"step hooks, got Hookless.*torch\.optim\.Optimizer"):
         train(classifier(normed, Hookless), guard(clip=1.0))
+
+
+class NeverMade(SGD):
+    """Wraps another optimizer, as Lookahead and LARC do, and never calls its base's `__init__`."""
+
+    def __init__(self, parameters, lr):
+        self.inner = SGD(parameters, lr=lr)
+        self.param_groups, self.state = self.inner.param_groups, self.inner.state
+        self.defaults = self.inner.defaults
+
+    def step(self, closure=None):
+        return self.inner.step(closure)
+
+    def zero_grad(self):
+        self.inner.zero_grad()
+
+
+def test_a_wrapper_that_never_called_the_init_of_its_base_is_refused():
+    train(classifier(normed, NeverMade))
+    with pytest.raises(ValueError, match=r"got NeverMade.*and call its __init__"):
+        train(classifier(normed, NeverMade), guard(clip=1.0))
+
+
+class RateOfItsOwn(SGD):
+    """Has no learning rate to lower, as Adafactor with relative steps."""
+
+    def __init__(self, parameters, lr, *, leave_out=False):
+        super().__init__(parameters, lr=lr)
+        for group in self.param_groups:
+            group["lr"] = None
+            if leave_out:
+                del group["lr"]
+
+    def step(self, closure=None):
+        loss = closure()
+        with torch.no_grad():
+            for parameter in self.param_groups[0]["params"]:
+                if parameter.grad is not None:
+                    parameter.add_(parameter.grad, alpha=-0.01)
+        return loss
+
+
+@pytest.mark.parametrize("leave_out", [True, False])
+def test_an_optimizer_without_a_rate_is_named_and_trains_on_at_its_own(leave_out, caplog):
+    caplog.set_level(logging.WARNING, logger="lightning_gradguard")
+    make = classifier(normed, RateOfItsOwn, leave_out=leave_out)
+    remedies = [From([2], LearningRate(0.5, "asked")), ReduceLearningRate()]
+    guarded = guard(remedies=remedies)
+    assert_same(train(make, guarded), train(make))
+    (message,) = warnings_of(caplog)
+    assert "cannot lower the learning rate of RateOfItsOwn" in message
+    assert guarded.actions == ()
+    assert guarded.last_frame.lr_factor == 1.0
 
 
 # Arguments.
