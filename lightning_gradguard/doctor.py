@@ -1,4 +1,4 @@
-"""Will acting work here? Asked before the first step, and during the first few.
+"""Will acting work here? Asked before the first step.
 
 In: a trainer as the user set it up. Out: an error or a warning that names the problem and the way
 out. Changes nothing.
@@ -11,24 +11,20 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lightning_gradguard import trainers
 from lightning_gradguard.actions.rates import has_rate
-from lightning_gradguard.eager import eager
 from lightning_gradguard.remedies import Only, Remedy
 from lightning_gradguard.remedies.traits import acts_of, find
 from lightning_gradguard.rosters import roster_of
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
-    from torch.utils.hooks import RemovableHandle
 
-__all__ = ["Acting", "Misplaced", "check"]
+__all__ = ["Acting", "check"]
 
 _log: Final = logging.getLogger(__name__)
-
-_STEPS_WATCHED: Final = 3
 
 
 class Acting(Protocol):
@@ -145,85 +141,3 @@ def _clipped(
 
 def _all_acts(remedies: Sequence[Remedy]) -> frozenset[str]:
     return frozenset().union(*map(acts_of, remedies))
-
-
-class Misplaced:
-    """Look out for somebody who changes gradients before backward has made them.
-
-    Under automatic optimisation backward runs inside the optimizer's step. A wrapper that clips at
-    the top of its ``step`` clips what is thrown away.
-
-    Args:
-        optimizers: Watched for a few steps.
-    """
-
-    def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        self._optimizers, self._left = optimizers, _STEPS_WATCHED * len(optimizers)
-        self._seen: dict[int, list[tuple[Tensor, int]]] = {}
-        self._handles: list[RemovableHandle] = []
-        for optimizer in optimizers:
-            self._handles.append(optimizer.register_step_pre_hook(self._before))
-            self._handles.append(optimizer.register_step_post_hook(self._after))
-
-    @property
-    def is_over(self) -> bool:
-        """Whether enough was seen."""
-        return self._left <= 0
-
-    def remove(self) -> None:
-        """Stop looking; never from a hook: torch forbids to remove hooks while it runs them."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles, self._seen = [], {}
-
-    def after_backward(self) -> None:
-        """Take note of gradients that backward has just made."""
-        for optimizer in self._optimizers:
-            self._note(optimizer)
-
-    def _note(self, optimizer: torch.optim.Optimizer) -> None:
-        gradients = [p.grad for p in trainers.parameters_of(optimizer) if p.grad is not None]
-        self._seen[id(optimizer)] = [(gradient, _version(gradient)) for gradient in gradients]
-
-    @eager
-    def _before(
-        self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        closure = kwargs.get("closure") or (args[1] if len(args) > 1 else None)
-        if closure is None or self.is_over:
-            return None
-
-        looks = iter((self._compare,))  # a line search closes several times, and clips between
-
-        def look_then_close() -> Any:  # noqa: ANN401 - whatever the closure returns
-            for look in looks:
-                look(optimizer)
-            return closure()
-
-        rest = {name: value for name, value in kwargs.items() if name != "closure"}
-        return (args[0], look_then_close, *args[2:]), rest
-
-    @eager
-    def _after(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
-        self._left -= 1
-        self._note(optimizer)
-
-    @eager
-    def _compare(self, optimizer: torch.optim.Optimizer) -> None:
-        before = self._seen.pop(id(optimizer), [])
-        if not any(_version(g) != version and bool(g.any()) for g, version in before):
-            return
-        self._left = 0
-        _log.warning(
-            "gradguard: %s changes gradients at the start of its step, but under automatic "
-            "optimisation backward runs later, inside the step: what is clipped there is "
-            "thrown away. Use the plain optimizer, and GradientGuard(clip=...).",
-            type(optimizer).__name__,
-        )
-
-
-def _version(tensor: Tensor) -> int:
-    try:
-        return tensor._version  # noqa: SLF001 - torch has no other way to ask
-    except RuntimeError:  # made in inference mode, where nobody counts
-        return 0

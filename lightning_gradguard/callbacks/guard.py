@@ -22,6 +22,7 @@ from lightning_gradguard.detectors.defaults import Sensitivity
 from lightning_gradguard.eager import eager
 from lightning_gradguard.errors import TrainingStoppedError
 from lightning_gradguard.findings import Finding
+from lightning_gradguard.first_steps import Misplaced
 from lightning_gradguard.guard import Guard
 from lightning_gradguard.policy import Clip, Response, check_traits
 from lightning_gradguard.remedies import Remedy, Rollback
@@ -176,7 +177,7 @@ class GradientGuard(GradientMonitor):
         self._actions: tuple[Action, ...] = ()
         self._guard = None
         self._guard_state: Mapping[str, Any] = {}
-        self._misplaced: doctor.Misplaced | None = None
+        self._misplaced: Misplaced | None = None
 
     @property
     def actions(self) -> tuple[Action, ...]:
@@ -219,7 +220,7 @@ class GradientGuard(GradientMonitor):
         self._guard, self._has_ranks = guard, trainer.world_size > 1
         self._keep_states(trainer, pl_module, guard)
         if pl_module.automatic_optimization:
-            self._misplaced = doctor.Misplaced(trainer.optimizers)
+            self._misplaced = Misplaced(trainer.optimizers)
         if self._session is not None:
             self._session.acts = guard.acts
 
@@ -273,13 +274,6 @@ class GradientGuard(GradientMonitor):
         super().on_before_backward(trainer, pl_module, loss)
         scale = trainers.loss_scale(trainer, loss.device)
         self._act(lambda guard: guard.add_loss(loss, scale))
-
-    @eager
-    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take note of gradients that have just been made."""
-        super().on_after_backward(trainer, pl_module)
-        if self._misplaced is not None:
-            self._misplaced.after_backward()
 
     @eager
     @torch.no_grad()

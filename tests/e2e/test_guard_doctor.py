@@ -265,6 +265,22 @@ def test_an_optimizer_that_is_right_is_not_warned_of(kind, options, zeros, caplo
     assert warnings_of(caplog) == []
 
 
+class CleansGradients(pl.Callback):
+    """Changes what backward has just made, as many do to get rid of NaN."""
+
+    def on_after_backward(self, trainer, module):
+        for parameter in module.parameters():
+            parameter.grad.nan_to_num_()
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_a_callback_that_changes_gradients_after_us_is_not_taken_for_the_optimizer(batches, caplog):
+    caplog.set_level(logging.WARNING, logger="lightning_gradguard")
+    guarded = guard(on_nonfinite="skip")
+    train(classifier(), guarded, CleansGradients(), accumulate_grad_batches=batches)
+    assert warnings_of(caplog) == []
+
+
 def test_under_a_scaler_gradients_are_complete_at_the_start_of_the_step(caplog):
     caplog.set_level(logging.WARNING, logger="lightning_gradguard")
     train(classifier(normed, ClipsFirst), guard(on_nonfinite="skip"), scaled=True)
