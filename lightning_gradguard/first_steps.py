@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_gradguard import trainers
 from lightning_gradguard.eager import eager
@@ -19,11 +19,12 @@ from lightning_gradguard.eager import eager
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
-__all__ = ["Misplaced"]
+__all__ = ["Bypassed", "Misplaced"]
 
 _log: Final = logging.getLogger(__name__)
 
 _STEPS_WATCHED: Final = 3
+_BATCHES_WATCHED: Final = 100
 
 
 class Misplaced:
@@ -90,6 +91,61 @@ class Misplaced:
             "thrown away. Use the plain optimizer, and GradientGuard(clip=...).",
             type(optimizer).__name__,
         )
+
+
+class Bypassed:
+    """Look out for weights that are trained by an optimizer that the trainer does not know.
+
+    Args:
+        model: The model that is trained.
+        optimizers: Those that the trainer knows.
+    """
+
+    def __init__(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        self._optimizers = optimizers
+        self._left, self._batches_left = _STEPS_WATCHED, _BATCHES_WATCHED
+        known = self._known
+        strangers = [
+            (name, p)
+            for name, p in model.named_parameters()
+            if p.requires_grad and id(p) not in known
+        ]
+        self._strangers = [(name, p, _version(p)) for name, p in strangers]
+        self._with_gradient: set[int] = set()
+
+    @property
+    def _known(self) -> set[int]:
+        return {id(p) for optimizer in self._optimizers for p in trainers.parameters_of(optimizer)}
+
+    @property
+    def is_over(self) -> bool:
+        """Whether enough was seen, or there is nothing to see."""
+        return min(self._left, self._batches_left) <= 0 or not self._strangers
+
+    def after_backward(self) -> None:
+        """Take note of who gets a gradient; others may be averages, which nobody trains."""
+        self._with_gradient |= {id(p) for _, p, _ in self._strangers if p.grad is not None}
+
+    def end_batch(self) -> None:
+        """Count the batches in which weights have changed that nobody whom we know changes."""
+        known = self._known  # once more: parameter groups may be added
+        trained = [
+            name
+            for name, p, version in self._strangers
+            if id(p) in self._with_gradient and id(p) not in known and _version(p) != version
+        ]
+        self._strangers = [(name, p, _version(p)) for name, p, _ in self._strangers]
+        self._with_gradient = set()
+        self._batches_left -= 1
+        self._left -= bool(trained)
+        if trained and self._left == 0:
+            more = f" and {len(trained) - 1} more" if len(trained) > 1 else ""
+            _log.warning(
+                "gradguard cannot guard %s%s: an optimizer that the trainer does not know trains "
+                "them. Return it from `configure_optimizers`.",
+                trained[0],
+                more,
+            )
 
 
 def _version(tensor: Tensor) -> int:

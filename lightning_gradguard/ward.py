@@ -202,8 +202,10 @@ class Ward:
             must_agree: Whether ranks may have seen different things.
             may_skip: Whether any remedy may leave steps out.
         """
-        gradients = Gradients.of(self.roster, known=known, scale=scale)
         self.pending = None
+        if not self.roster.members:
+            return None  # Lightning puts such an optimizer where there is none
+        gradients = Gradients.of(self.roster, known=known, scale=scale)
         if not gradients.present:
             return None
         self._is_settled = True

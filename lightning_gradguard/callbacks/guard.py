@@ -22,7 +22,7 @@ from lightning_gradguard.detectors.defaults import Sensitivity
 from lightning_gradguard.eager import eager
 from lightning_gradguard.errors import TrainingStoppedError
 from lightning_gradguard.findings import Finding
-from lightning_gradguard.first_steps import Misplaced
+from lightning_gradguard.first_steps import Bypassed, Misplaced
 from lightning_gradguard.guard import Guard
 from lightning_gradguard.policy import Clip, Response, check_traits
 from lightning_gradguard.remedies import Remedy, Rollback
@@ -178,6 +178,7 @@ class GradientGuard(GradientMonitor):
         self._guard = None
         self._guard_state: Mapping[str, Any] = {}
         self._misplaced: Misplaced | None = None
+        self._bypassed: Bypassed | None = None
 
     @property
     def actions(self) -> tuple[Action, ...]:
@@ -221,6 +222,7 @@ class GradientGuard(GradientMonitor):
         self._keep_states(trainer, pl_module, guard)
         if pl_module.automatic_optimization:
             self._misplaced = Misplaced(trainer.optimizers)
+        self._bypassed = Bypassed(pl_module, trainer.optimizers)
         if self._session is not None:
             self._session.acts = guard.acts
 
@@ -276,6 +278,13 @@ class GradientGuard(GradientMonitor):
         self._act(lambda guard: guard.add_loss(loss, scale))
 
     @eager
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take note of gradients that have just been made."""
+        super().on_after_backward(trainer, pl_module)
+        if self._bypassed is not None:
+            self._bypassed.after_backward()
+
+    @eager
     @torch.no_grad()
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
@@ -297,13 +306,19 @@ class GradientGuard(GradientMonitor):
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:  # noqa: ANN401 - Lightning's own
         """Finish the batch; go back or stop, if that was decided."""
         super().on_train_batch_end(trainer, *args)
-        if self._misplaced is not None and self._misplaced.is_over:
-            self._misplaced.remove()
-            self._misplaced = None
+        self._look_at_first_steps()
         self._act(lambda guard: guard.end_batch())
         if self._guard is not None and self._guard.stop_reason is not None:
             # Again after each batch: `min_steps` would make the trainer forget it.
             trainer.should_stop = True
+
+    def _look_at_first_steps(self) -> None:
+        if self._misplaced is not None and self._misplaced.is_over:
+            self._misplaced.remove()
+            self._misplaced = None
+        if self._bypassed is not None:
+            self._bypassed.end_batch()
+            self._bypassed = None if self._bypassed.is_over else self._bypassed
 
     def _finish(self) -> None:
         if self._guard is not None:
@@ -315,7 +330,7 @@ class GradientGuard(GradientMonitor):
         if self._misplaced is not None:
             self._misplaced.remove()
         super()._finish()
-        self._guard = self._retired = self._misplaced = None
+        self._guard = self._retired = self._misplaced = self._bypassed = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs, as JSON types."""

@@ -252,6 +252,8 @@ class GradientMonitor(CallbackBase):
         if self._session is None or trainers.window_batches(trainer, pl_module) == 1:
             return
         parameters = trainers.parameters_of(trainer.optimizers[0])
+        if not parameters:
+            return  # Lightning puts such an optimizer where there is none
         scale = trainers.loss_scale(trainer, parameters[0].device)
         self._session.after_backward(parameters, self._context(trainer, pl_module, 0), scale)
 

@@ -12,7 +12,15 @@ from torch import nn
 
 from lightning_gradguard import GradientGuard, remedies
 from lightning_gradguard.remedies import LearningRate, ReduceLearningRate
-from tests.e2e.guard_cases import From, assert_same, classifier, guard, normed, train
+from tests.e2e.guard_cases import (
+    Adversaries,
+    From,
+    assert_same,
+    classifier,
+    guard,
+    normed,
+    train,
+)
 
 SGD, AdamW = torch.optim.SGD, torch.optim.AdamW
 
@@ -136,6 +144,69 @@ def test_an_optimizer_without_a_rate_is_named_and_trains_on_at_its_own(leave_out
     assert "cannot lower the learning rate of RateOfItsOwn" in message
     assert guarded.actions == ()
     assert guarded.last_frame.lr_factor == 1.0
+
+
+# Optimizers that the trainer does not know.
+
+
+class Unknown(Adversaries):
+    """Steps the maker's optimizer by hand, and tells the trainer of the critic's only, or none."""
+
+    def __init__(self, returned=()):
+        super().__init__()
+        self.own, self.returned = super().configure_optimizers(), returned
+
+    def optimizers(self, **_):
+        return self.own
+
+    def configure_optimizers(self):
+        return [self.own[i] for i in self.returned] or None
+
+
+@pytest.mark.filterwarnings("ignore:`LightningModule.configure_optimizers` returned `None`")
+@pytest.mark.parametrize(
+    ("returned", "named"), [((), "maker.0.weight and 7 more"), ((1,), "maker.0.weight and 2 more")]
+)
+def test_an_optimizer_that_the_trainer_does_not_know_is_told_of_once(returned, named, caplog):
+    caplog.set_level(logging.WARNING, logger="lightning_gradguard")
+    train(lambda: Unknown(returned), guard(policy="auto"))
+    (message,) = warnings_of(caplog)
+    assert named in message
+    assert "Return it from `configure_optimizers`" in message
+
+
+class Averaged(Adversaries):
+    """Has weights that follow others, and some that nobody trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.average, self.unused = nn.Linear(6, 8, bias=False), nn.Linear(6, 8)
+
+    def training_step(self, batch, batch_idx):
+        super().training_step(batch, batch_idx)
+        self.manual_backward(self.unused(batch[0]).sum())
+        with torch.no_grad():
+            self.average.weight.lerp_(self.critic[0].weight, 0.1)
+
+
+def test_weights_that_follow_others_or_only_get_gradients_are_not_told_of(caplog):
+    caplog.set_level(logging.WARNING, logger="lightning_gradguard")
+    train(Averaged, guard(clip=1.0))
+    assert warnings_of(caplog) == []
+
+
+@pytest.mark.filterwarnings("ignore:`LightningModule.configure_optimizers` returned `None`")
+@pytest.mark.parametrize("batches", [1, 2])
+def test_a_training_without_an_optimizer_is_left_alone(batches, caplog):
+    caplog.set_level(logging.WARNING, logger="lightning_gradguard")
+
+    def nothing(_parameters, **_):
+        return None
+
+    guarded = guard(policy="auto")
+    train(classifier(normed, nothing), guarded, accumulate_grad_batches=batches)
+    assert guarded.actions == ()
+    assert warnings_of(caplog) == []
 
 
 # Arguments.
