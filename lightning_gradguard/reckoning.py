@@ -25,6 +25,9 @@ __all__ = ["Reckoning"]
 
 _log: Final = logging.getLogger(__name__)
 
+_GRAVE: Final = ("stop", "raise", "rollback", "give_up")
+"""What must be in the log of a run whatever its sinks: after it the run is another one."""
+
 _NOTHING: Final = torch.empty(0)
 
 
@@ -98,7 +101,9 @@ class Reckoning:
     def _record(self, action: Action) -> None:
         self._audit.note(action)
         if action.what != "clip":
-            _log.info("gradguard: %s", action_line(action))
+            is_grave = action.what in _GRAVE and not action.dry_run
+            level = logging.WARNING if is_grave else logging.INFO
+            _log.log(level, "gradguard: %s", action_line(action))
         self._tell(action)
 
     def send(self, decided: Decided) -> None:

@@ -1,4 +1,4 @@
-"""TensorBoard: a few charts, a few histograms, and the findings as a table.
+"""TensorBoard: a few charts, a few histograms, and findings and actions as text.
 
 In: events. Out: records through the writer that the user's logger has open, since a second
 event file in the same folder would freeze the first one's charts.
@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from lightning_gradguard import schema
+from lightning_gradguard.audit import Action, action_line
 from lightning_gradguard.events import Event, Observation
 from lightning_gradguard.findings import Finding, layer_phrase
 from lightning_gradguard.frame import Frame, Vector
@@ -27,6 +28,7 @@ __all__ = ["TensorBoardSink"]
 
 _FRAMES_TO_CHOOSE_FROM: Final = 20
 _MOST_FINDINGS: Final = 200
+_MOST_ACTIONS: Final = 50
 
 
 class Writer(Protocol):
@@ -68,9 +70,10 @@ class TensorBoardSink:
         self._early: dict[int, list[Frame]] = {}
         self._charted: dict[int, tuple[str, ...]] = {}
         self._findings: list[Finding] = []
+        self._actions: list[Action] = []
 
     def emit(self, event: Event) -> None:
-        """Write what is due of an observation, and the table whenever a finding is new."""
+        """Write what is due of an observation, and the lists when something is new on them."""
         if isinstance(event, Observation):
             self._choose_layers(event.frame)
             if event.is_due:
@@ -79,6 +82,10 @@ class TensorBoardSink:
             self._findings = [*self._findings, event][-_MOST_FINDINGS:]
             table = _markdown(self._findings)
             self._writer.add_text("gradguard/findings", table, global_step=event.step)
+        elif isinstance(event, Action) and event.what != "clip":
+            self._actions = [*self._actions, event][-_MOST_ACTIONS:]
+            lines = "\n".join(f"- {action_line(action)}" for action in reversed(self._actions))
+            self._writer.add_text("gradguard/actions", lines, global_step=event.step)
 
     def _write(self, observation: Observation) -> None:
         frame = observation.frame

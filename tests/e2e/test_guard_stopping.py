@@ -52,6 +52,22 @@ def test_training_ends_after_the_step():
 
 
 @pytest.mark.parametrize(
+    ("decision", "line"),
+    [
+        (STOP, "step 3  stops the training: asked"),
+        (GoBack(0, "asked"), "step 3  can no longer help: no state from before step 0 (before"),
+    ],
+    ids=["stop", "give up"],
+)
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_what_changes_the_run_is_in_the_log_whatever_the_sinks(decision, line, dry_run, caplog):
+    caplog.set_level(logging.WARNING, logger="lightning_gradguard")
+    train(MAKE, stopping(decision=decision, dry_run=dry_run))
+    found = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert [message.startswith(f"gradguard: {line}") for message in found] == [True] * (not dry_run)
+
+
+@pytest.mark.parametrize(
     ("limits", "steps"),
     [({"min_steps": 13}, 13), ({"min_epochs": 2}, 16), ({"min_steps": 2, "min_epochs": 0}, 4)],
 )

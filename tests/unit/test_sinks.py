@@ -365,6 +365,22 @@ def test_table_of_findings_is_bounded(writer) -> None:
     assert len(text.decode().split("\n")) == 2 + 200
 
 
+def test_what_a_guard_did_is_a_list_with_the_latest_first_and_without_clipping(writer) -> None:
+    sink = TensorBoardSink(writer)
+    for step in range(60):
+        sink.emit(Action(what="skip", step=step, why="loss is NaN"))
+        sink.emit(Action(what="clip", step=step))
+    sink.emit(Action(what="stop", step=60, why="diverging since 40"))
+    event = read(writer).Tensors("gradguard/actions/text_summary")[-1]
+    lines = event.tensor_proto.string_val[0].decode().split("\n")
+    assert event.step == 60
+    assert lines[:2] == [
+        "- step 60  stops the training: diverging since 40",
+        "- step 59  left out this step: loss is NaN",
+    ]
+    assert len(lines) == 50
+
+
 def test_tensorboard_has_no_use_for_the_summary(writer) -> None:
     TensorBoardSink(writer).emit(summarise([], observed_steps=1, steps=1))
     assert read(writer).Tags()["scalars"] == []
