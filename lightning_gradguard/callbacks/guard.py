@@ -321,16 +321,19 @@ class GradientGuard(GradientMonitor):
             self._bypassed = None if self._bypassed.is_over else self._bypassed
 
     def _finish(self) -> None:
-        if self._guard is not None:
-            guard = self._guard
-            self._act(lambda guard: guard.detach())
-            self._guard_state, self._actions = guard.state_dict(), guard.audit.actions
-        elif self._retired is not None:
-            self._retired.detach()
-        if self._misplaced is not None:
-            self._misplaced.remove()
-        super()._finish()
-        self._guard = self._retired = self._misplaced = self._bypassed = None
+        try:
+            self._act(self._end)
+            if self._retired is not None:
+                self._retired.detach()
+            if self._misplaced is not None:
+                self._misplaced.remove()
+        finally:
+            super()._finish()
+            self._guard = self._retired = self._misplaced = self._bypassed = None
+
+    def _end(self, guard: Guard) -> None:
+        guard.detach()
+        self._guard_state, self._actions = guard.state_dict(), guard.audit.actions
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs, as JSON types."""

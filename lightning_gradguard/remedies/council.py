@@ -109,8 +109,12 @@ class Council:
 
     @classmethod
     def of(cls, remedies: Sequence[Remedy], *, on_error: str = "warn") -> Council:
-        """Make a council of copies of remedies."""
-        return cls([copy.deepcopy(remedy) for remedy in remedies], on_error)
+        """Make a council of copies of remedies.
+
+        Raises:
+            TypeError: One of them cannot be copied.
+        """
+        return cls([_copy_of(remedy) for remedy in remedies], on_error)
 
     @torch.no_grad()
     def ask(self, moment: Moment) -> Verdict:
@@ -125,24 +129,29 @@ class Council:
             except Exception as error:
                 if self.on_error == "raise":
                     raise
-                self._give_up(remedy, moment.step, error)
+                self._give_up(remedy, f"at step {moment.step}", error)
             else:
                 verdicts += decisions
         return Verdict.of(verdicts)
 
-    def _give_up(self, remedy: Remedy, step: int, error: Exception) -> None:
-        self.remedies.remove(remedy)
-        reason = f"{name_of(remedy)} failed at step {step}: {type(error).__name__}: {error}"
+    def _give_up(self, remedy: Remedy, when: str, error: Exception) -> None:
+        self.remedies = [other for other in self.remedies if other is not remedy]
+        reason = f"{name_of(remedy)} failed {when}: {type(error).__name__}: {error}"
         self.given_up.append(reason)
         _log.critical("gradguard: the run is no longer protected by a remedy. %s", reason)
 
     def state_dict(self) -> list[dict[str, Any]]:
         """Return what the remedies keep, by type and order."""
-        return [
-            {"type": name_of(remedy), "state": remedy.state_dict()}
-            for remedy in self.remedies
-            if hasattr(remedy, "state_dict")
-        ]
+        states: list[dict[str, Any]] = []
+        for remedy in tuple(self.remedies):
+            try:
+                if hasattr(remedy, "state_dict"):
+                    states.append({"type": name_of(remedy), "state": remedy.state_dict()})
+            except Exception as error:
+                if self.on_error == "raise":
+                    raise
+                self._give_up(remedy, "to say what it has learned", error)
+        return states
 
     def load_state_dict(self, state: Sequence[Mapping[str, Any]]) -> None:
         """Go on from `state_dict`; a remedy that it knows nothing of starts afresh."""
@@ -153,6 +162,18 @@ class Council:
             if load is not None and saved is not None:
                 left.remove(saved)
                 load(saved["state"])
+
+
+def _copy_of(remedy: Remedy) -> Remedy:
+    try:
+        return copy.deepcopy(remedy)
+    except Exception as error:
+        msg = (
+            f"Each optimizer gets a copy of its own of `{name_of(remedy)}`, which cannot be copied "
+            f"({error}). Let it open files and take locks when it first needs them, or give it a "
+            "`__deepcopy__`."
+        )
+        raise TypeError(msg) from error
 
 
 def name_of(remedy: Remedy) -> str:

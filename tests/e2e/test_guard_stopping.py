@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import pytest
 import pytorch_lightning as pl
@@ -14,6 +15,7 @@ from lightning_gradguard.remedies import (
     ClipNorm,
     GoBack,
     LearningRate,
+    Only,
     Scale,
     ScaleUnits,
     Skip,
@@ -183,6 +185,54 @@ def test_a_remedy_that_fails_ends_the_run_if_it_is_told_to(kind):
     expected = {"RuntimeError": RuntimeError, "TypeError": TypeError}[error]
     with pytest.raises(expected, match=message):
         train(MAKE, guard(remedies=[kind(1e-3)]))
+
+
+class Forgetful(ClipNorm):
+    """Cannot say what it has learned."""
+
+    def state_dict(self):
+        msg = "lost"
+        raise RuntimeError(msg)
+
+
+@pytest.mark.parametrize("saves", [False, True])
+def test_a_remedy_that_cannot_say_its_state_is_reported_once_and_the_run_ends_well(
+    saves, caplog, tmp_path
+):
+    caplog.set_level(logging.CRITICAL, logger="lightning_gradguard")
+    guarded = guard(remedies=[Forgetful(1e-3), From([5], STOP)], on_error="warn")
+    checkpoints = [pl.callbacks.ModelCheckpoint(tmp_path)] if saves else []
+    run = train(MAKE, guarded, *checkpoints, enable_checkpointing=saves)
+    (record,) = caplog.records
+    assert "Forgetful failed to say what it has learned: RuntimeError: lost" in record.getMessage()
+    assert "no longer helped by Forgetful" in str(guarded.summary())
+    assert done(guarded, "stop") == [5]
+    assert not run.trainer.optimizers[0]._optimizer_step_post_hooks
+
+
+def test_nothing_stays_on_the_optimizer_when_a_fault_ends_the_run_at_its_end():
+    caught = []
+
+    class Keep(pl.Callback):
+        def on_train_end(self, trainer, module):
+            caught.append(trainer.optimizers[0])
+
+    with pytest.raises(RuntimeError, match="lost"):
+        train(MAKE, guard(remedies=[Forgetful(1e-3)]), Keep())
+    assert not caught[0]._optimizer_step_pre_hooks
+    assert not caught[0]._optimizer_step_post_hooks
+
+
+def test_a_remedy_that_cannot_be_copied_is_named():
+    class Locked(ClipNorm):
+        def __init__(self):
+            super().__init__(1.0)
+            self.lock = threading.Lock()
+
+    with pytest.raises(
+        TypeError, match=r"copy of its own of `Only\(Locked\)`.*pickle.*__deepcopy__"
+    ):
+        train(MAKE, guard(remedies=[Only("*", Locked())], on_error="warn"))
 
 
 ODD = {
