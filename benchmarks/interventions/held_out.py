@@ -8,138 +8,125 @@ from typing import Final
 
 from torch import nn, optim
 
-from benchmarks.detection.tuning.sequence_models import Transformer
 from benchmarks.interventions.case import Case
-from benchmarks.interventions.networks import (
-    convolutions,
-    perceptron,
-    reader,
-    rows_of_images,
-    spectral,
+from benchmarks.interventions.measurements import images, look_up, pitch, table, waves
+from benchmarks.interventions.networks import louder, perceptron, reader
+from benchmarks.interventions.networks_wider import (
+    Attention,
+    Feedback,
+    autoencoder,
+    convolutions_1d,
 )
-from benchmarks.interventions.tasks import adding, characters, curve, digits, inverse, teacher
-from benchmarks.interventions.troubles import (
-    heavy_tailed,
-    now_and_then,
-    peaks,
-    scaled_inputs,
-    with_value,
-)
+from benchmarks.interventions.troubles import now_and_then, restarted, scaled_targets
 
 __all__ = ["CASES"]
 
-sgd = optim.SGD
 nesterov = partial(optim.SGD, momentum=0.9, nesterov=True)
 adamw = partial(optim.AdamW, weight_decay=0.01)
 healthy = partial(Case, is_healthy=True)
-relu_rnn = partial(nn.RNN, nonlinearity="relu")
-gelu = partial(perceptron, activation=nn.GELU)
+layer_norm = partial(perceptron, norm=nn.LayerNorm, width=48, activation=nn.SiLU)
 
 CASES: Final = (
     Case(
-        name="gru-high-rate",
-        why="A GRU at a rate at which each step throws it elsewhere.",
-        task=adding,
-        model=partial(reader, nn.GRU, 1),
+        name="waves-high-rate",
+        why="Convolutions along a sequence, at a rate at which each layer overshoots.",
+        task=waves,
+        model=partial(convolutions_1d, 4, norm=False),
         optimizer=nesterov,
-        rate=2.0,
-        steps=400,
+        rate=1.0,
     ),
     Case(
-        name="vision-transformer-high-rate",
-        why="A transformer that reads images, without warm-up, at a rate that it cannot bear.",
-        task=digits,
-        model=rows_of_images,
+        name="autoencoder-high-rate",
+        why="An autoencoder at a hundred times the rate that it likes.",
+        task=images,
+        model=autoencoder,
+        optimizer=optim.NAdam,
+        rate=0.3,
+    ),
+    Case(
+        name="other-units",
+        why="Two batches in a hundred have their targets in thousandths.",
+        task=pitch,
+        model=partial(layer_norm, 32, 1),
+        optimizer=optim.RMSprop,
+        rate=1e-3,
+        spoil=now_and_then(0.02, scaled_targets(1000.0)),
+    ),
+    Case(
+        name="loud-attention",
+        why="Attention whose matrices begin eight times too large: it looks at one row only.",
+        task=look_up,
+        model=lambda: louder(Attention(12, 8), 8.0),
         optimizer=adamw,
-        rate=1e-1,
+        rate=3e-2,
     ),
     Case(
-        name="raw-pixels",
-        why="Three batches in a hundred come as pixels from 0 to 255.",
-        task=digits,
-        model=partial(convolutions, norm=False),
-        optimizer=nesterov,
-        rate=0.05,
-        spoil=now_and_then(0.03, scaled_inputs(128.0, offset=128.0)),
-    ),
-    Case(
-        name="heavy-tailed-inputs",
-        why="One batch in five has inputs with Cauchy noise.",
-        task=teacher,
-        model=partial(gelu, 20, 8),
-        optimizer=nesterov,
-        rate=0.1,
-        spoil=now_and_then(0.2, heavy_tailed(1.0)),
-    ),
-    Case(
-        name="infinite-targets",
-        why="Targets are ratios, and in two batches of a hundred one divides by zero.",
-        task=curve,
-        model=partial(gelu, 4, 1, norm=nn.LayerNorm),
-        optimizer=adamw,
-        rate=5e-3,
-        spoil=now_and_then(0.02, with_value(math.inf, of_targets=True)),
-    ),
-    Case(
-        name="peaks-of-the-rate",
-        why="A cyclic schedule whose peaks are too high.",
-        task=teacher,
-        model=partial(perceptron, 20, 8, depth=4),
+        name="growing-state",
+        why="A state that is fed back and grows with each value.",
+        task=pitch,
+        model=partial(Feedback, 2.0),
         optimizer=nesterov,
         rate=0.03,
-        bump=peaks(100.0, 100, 20),
     ),
     Case(
-        name="recurrent-gain",
-        why="A recurrent matrix that makes everything longer at each step, without a limit.",
-        task=digits,
-        model=lambda: spectral(reader(relu_rnn, 10, inputs=8), 4.0),
-        optimizer=sgd,
+        name="warm-restart",
+        why="Late in training a schedule begins again, much higher than the first time.",
+        task=partial(table, "wine"),
+        model=partial(layer_norm, 13, 3),
+        optimizer=optim.RMSprop,
+        rate=1e-3,
+        bump=restarted(300.0, 220, 80),
+    ),
+    Case(
+        name="long-tail",
+        why="Noise in the targets has one long tail, and no mean.",
+        task=partial(pitch, heavy=0.1),
+        model=partial(reader, nn.GRU, 1, inputs=1),
+        optimizer=nesterov,
         rate=0.05,
     ),
     Case(
-        name="narrow-densities",
-        why="Densities become narrower, and gradients larger, the better they fit.",
-        task=inverse,
-        model=partial(perceptron, 1, 15, activation=nn.Tanh),
-        optimizer=nesterov,
-        rate=0.1,
-        steps=400,
+        name="high-momentum",
+        why="Momentum of 0.99 at a rate that would do without: it swings, farther each time.",
+        task=partial(table, "breast_cancer"),
+        model=partial(perceptron, 30, 2, activation=nn.Tanh),
+        optimizer=partial(optim.SGD, momentum=0.99),
+        rate=0.5,
     ),
     healthy(
-        name="transformer",
-        why="Layer norm first, warm-up and a cosine.",
-        task=characters,
-        model=Transformer,
+        name="waves-group-norm",
+        why="Group norm and a cosine.",
+        task=waves,
+        model=partial(convolutions_1d, 4, norm=True),
+        optimizer=optim.NAdam,
+        rate=3e-3,
+        schedule=lambda step: 0.5 * (1.0 + math.cos(math.pi * step / 300)),
+    ),
+    healthy(
+        name="autoencoder",
+        why="The rate rises to its peak and falls again, in one cycle.",
+        task=images,
+        model=autoencoder,
         optimizer=adamw,
-        rate=5e-3,
-        schedule=lambda step: min(1.0, step / 40) * 0.5 * (1.0 + math.cos(math.pi * step / 300)),
-    ),
-    healthy(
-        name="gru",
-        why="A plateau first, then a sudden fall of the loss.",
-        task=adding,
-        model=partial(reader, nn.GRU, 1),
-        optimizer=optim.Adam,
         rate=1e-2,
-        steps=400,
+        schedule=lambda step: 0.5 * (1.0 - math.cos(2.0 * math.pi * (step + 1) / 301)),
     ),
     healthy(
-        name="wrong-labels",
-        why="Three labels in ten are random.",
-        task=partial(teacher, wrong=0.3),
-        model=partial(gelu, 20, 8),
-        optimizer=nesterov,
-        rate=0.03,
+        name="few-rows",
+        why="A table of some 350 rows with much noise, read many times.",
+        task=partial(table, "diabetes"),
+        model=partial(perceptron, 10, 1, depth=1, width=16),
+        optimizer=partial(optim.RMSprop, weight_decay=0.1),
+        rate=1e-3,
     ),
     healthy(
-        name="small-batches",
-        why="Four rows per batch: gradients of very different sizes.",
-        task=partial(digits, batch_size=4),
-        model=partial(perceptron, 64, 10),
-        optimizer=sgd,
-        rate=0.05,
-        steps=600,
+        name="mild-restarts",
+        why="A cosine that begins again twice, each time as high as the first.",
+        task=pitch,
+        model=partial(reader, nn.GRU, 1, inputs=1),
+        optimizer=optim.Adam,
+        rate=5e-3,
+        schedule=lambda step: 0.5 * (1.0 + math.cos(math.pi * (step % 100) / 100)),
     ),
 )
 """Eight that fail, four that do not."""

@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
-from benchmarks.interventions import held_out, tuning
+from benchmarks.interventions import held_out, tuning, tuning_wider
 from benchmarks.interventions.case import UNCHANGED, Case, Hand
 from benchmarks.interventions.training import Outcome, train
 from benchmarks.interventions.treatments import NONE, TREATMENTS
@@ -24,7 +24,7 @@ from benchmarks.interventions.treatments import NONE, TREATMENTS
 __all__ = ["HALVES", "Job", "outcomes"]
 
 HALVES: Final[Mapping[str, Sequence[Case]]] = {
-    "tuning": tuning.CASES,
+    "tuning": tuning.CASES + tuning_wider.CASES,
     "held_out": held_out.CASES,
 }
 

@@ -17,7 +17,19 @@ from torch.nn import functional
 from benchmarks.detection import data
 from benchmarks.interventions.case import Batch, Draw, Task
 
-__all__ = ["adding", "characters", "curve", "digits", "inverse", "mixture_loss", "teacher"]
+__all__ = [
+    "HELD_OUT",
+    "adding",
+    "characters",
+    "classes",
+    "curve",
+    "digits",
+    "fixed",
+    "inverse",
+    "mixture_loss",
+    "numbers",
+    "teacher",
+]
 
 HELD_OUT = 4000
 
@@ -30,7 +42,7 @@ def digits(*, batch_size: int = 64) -> Task:
         rows = torch.randint(len(inputs), (batch_size,), generator=random)
         return inputs[rows], targets[rows]
 
-    return _classes(draw, (held_inputs, held_targets), chance=0.1)
+    return classes(draw, (held_inputs, held_targets), chance=0.1)
 
 
 @lru_cache(maxsize=1)
@@ -57,12 +69,12 @@ def teacher(*, batch_size: int = 64, wrong: float = 0.0) -> Task:
         others = torch.randint(8, (count,), generator=random)
         return inputs, torch.where(torch.rand(count, generator=random) < wrong, others, targets)
 
-    held_out = labelled(HELD_OUT, _fixed(), 0.0)
+    held_out = labelled(HELD_OUT, fixed(), 0.0)
     most = float(held_out[1].bincount().max()) / HELD_OUT
-    return _classes(lambda random: labelled(batch_size, random, wrong), held_out, chance=most)
+    return classes(lambda random: labelled(batch_size, random, wrong), held_out, chance=most)
 
 
-def _classes(draw: Draw, held_out: Batch, *, chance: float) -> Task:
+def classes(draw: Draw, held_out: Batch, *, chance: float) -> Task:
     return Task(
         draw=draw,
         loss=lambda model, batch: functional.cross_entropy(model(batch[0]), batch[1]),
@@ -116,7 +128,7 @@ def curve(*, batch_size: int = 64, noise: float = 0.0) -> Task:
         waves = (inputs * torch.tensor([1.0, 1.5, 2.0, 0.7])).sin()
         return inputs, waves.sum(dim=1, keepdim=True) + inputs[:, :1] * inputs[:, 1:2] / 2.0
 
-    return replace(_numbers(draw, batch_size), draw=noisy)
+    return replace(numbers(draw, batch_size), draw=noisy)
 
 
 def adding(*, length: int = 20, batch_size: int = 32) -> Task:
@@ -129,11 +141,11 @@ def adding(*, length: int = 20, batch_size: int = 32) -> Task:
         marks[rows, torch.randint(half, length, (count,), generator=random)] = 1.0
         return torch.stack([numbers, marks], dim=2), (numbers * marks).sum(dim=1, keepdim=True)
 
-    return _numbers(draw, batch_size)
+    return numbers(draw, batch_size)
 
 
-def _numbers(draw: Callable[[int, torch.Generator], Batch], batch_size: int) -> Task:
-    inputs, targets = draw(HELD_OUT, _fixed())
+def numbers(draw: Callable[[int, torch.Generator], Batch], batch_size: int) -> Task:
+    inputs, targets = draw(HELD_OUT, fixed())
     spread = (targets - targets.mean(dim=0)).square().mean()
     return Task(
         draw=lambda random: draw(batch_size, random),
@@ -154,7 +166,7 @@ def inverse(*, batch_size: int = 64) -> Task:
         angles = torch.rand(count, 1, generator=random)
         return angles + 0.3 * (2.0 * math.pi * angles).sin(), angles
 
-    held_out = draw(HELD_OUT, _fixed())
+    held_out = draw(HELD_OUT, fixed())
     return Task(
         draw=lambda random: draw(batch_size, random),
         loss=lambda model, batch: mixture_loss(model(batch[0]), batch[1]),
@@ -171,5 +183,5 @@ def mixture_loss(answer: Tensor, targets: Tensor) -> Tensor:
     return -(logits.log_softmax(dim=1) + log_density).logsumexp(dim=1).mean()
 
 
-def _fixed() -> torch.Generator:
+def fixed() -> torch.Generator:
     return torch.Generator().manual_seed(12345)

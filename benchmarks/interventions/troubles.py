@@ -13,7 +13,17 @@ import torch
 
 from benchmarks.interventions.case import Batch
 
-__all__ = ["at", "heavy_tailed", "now_and_then", "peaks", "raised", "scaled_inputs", "with_value"]
+__all__ = [
+    "at",
+    "heavy_tailed",
+    "now_and_then",
+    "peaks",
+    "raised",
+    "restarted",
+    "scaled_inputs",
+    "scaled_targets",
+    "with_value",
+]
 
 Change = Callable[[Batch, torch.Generator], Batch]
 Spoil = Callable[[int, Batch], Batch]
@@ -40,6 +50,11 @@ def at(first: int, change: Change) -> Spoil:
 def scaled_inputs(factor: float, *, offset: float = 0.0) -> Change:
     """Multiply inputs, as where a batch has missed its normalisation."""
     return lambda batch, _random: (batch[0] * factor + offset, batch[1])
+
+
+def scaled_targets(factor: float) -> Change:
+    """Multiply targets, as where a batch comes in other units."""
+    return lambda batch, _random: (batch[0], batch[1] * factor)
 
 
 def with_value(value: float, *, of_targets: bool = False) -> Change:
@@ -76,3 +91,8 @@ def peaks(factor: float, period: int, width: int) -> Callable[[int], float]:
         return float(factor ** max(0.0, 1.0 - distance / width))
 
     return bump
+
+
+def restarted(factor: float, first: int, count: int) -> Callable[[int], float]:
+    """Return a factor that jumps up at one step and comes down to one within some steps."""
+    return lambda step: factor ** max(0.0, 1.0 - (step - first) / count) if step >= first else 1.0

@@ -9,17 +9,16 @@ import pytest
 import torch
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from benchmarks.interventions import held_out, tuning
 from benchmarks.interventions.case import Hand, hands
 from benchmarks.interventions.page import page
-from benchmarks.interventions.running import Job, outcomes
+from benchmarks.interventions.running import HALVES, Job, outcomes
 from benchmarks.interventions.scoring import Figures, Result, best
 from benchmarks.interventions.tasks import mixture_loss
 from benchmarks.interventions.training import train
 from benchmarks.interventions.treatments import TREATMENTS
 from benchmarks.interventions.troubles import heavy_tailed, now_and_then, peaks, raised
 
-CASES = tuning.CASES + held_out.CASES
+CASES = [case for half in HALVES.values() for case in half]
 
 
 def case_named(name):
