@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train, judge, write the page and return the exit code."""
     options = _options(arguments)
     jobs = [job for half in options.halves for job in _jobs(half, options)]
-    found = outcomes(jobs, options.kept, processes=options.jobs)
+    found = outcomes(jobs, options.kept, processes=options.jobs, again=options.again)
     halves = {half: _results(half, options, found) for half in options.halves}
     text = page(halves, options.seeds)
     print(text)
@@ -46,7 +46,15 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--kept",
         type=Path,
         default=Path("build/interventions.jsonl"),
-        help="trainings without a guard are kept here; delete it when a case has changed",
+        help="what came of trainings is kept here; delete it when a case has changed",
+    )
+    parser.add_argument(
+        "--again",
+        nargs="+",
+        metavar="TREATMENT",
+        default=(),
+        choices=list(TREATMENTS),
+        help="train these anew, whatever is kept: those that a change of the package touches",
     )
     parser.add_argument("--output", type=Path, default=RESULTS)
     return parser.parse_args(arguments)

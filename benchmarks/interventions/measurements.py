@@ -6,56 +6,38 @@ In: sizes. Out: tasks, each with held-out data that are the same for every run.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.detection import data
-from benchmarks.interventions.case import Batch, Draw, Task
-from benchmarks.interventions.tasks import HELD_OUT, classes, fixed, numbers
+from benchmarks.interventions.case import Batch, Task
+from benchmarks.interventions.tasks import classes, fixed, numbers, rows
 
 __all__ = ["images", "look_up", "pitch", "table", "waves"]
 
+HELD_OUT = 1000
+
 
 def table(name: str, *, batch_size: int = 32) -> Task:
-    """Tell the classes of a table, or its number in ``"diabetes"``, from standardised columns."""
-    inputs, targets, *held_out = data.table(name)
-    draw = _rows(inputs, targets, batch_size)
+    """Tell the classes of a table, or the number of ``"diabetes"``, from standardised columns."""
+    inputs, targets, *others = data.table(name)
+    draw, held_out = rows(inputs, targets, batch_size=batch_size), (others[0], others[1])
     if targets.is_floating_point():
-        return _regression(draw, (held_out[0], held_out[1]))
-    most = float(held_out[1].bincount().max()) / len(held_out[1])
-    return classes(draw, (held_out[0], held_out[1]), chance=most)
+        return numbers(draw, held_out)
+    return classes(draw, held_out, chance=_most(held_out[1]))
+
+
+def _most(targets: Tensor) -> float:
+    return float(targets.bincount().max()) / len(targets)
 
 
 def images(*, batch_size: int = 64) -> Task:
-    """Return images of digits ``(n, 64)`` as they came."""
-    inputs, _, held_out, _ = (part.flatten(1) for part in map(torch.atleast_2d, data.digits()))
-    return _regression(_rows(inputs, inputs, batch_size), (held_out, held_out))
-
-
-def _rows(inputs: Tensor, targets: Tensor, batch_size: int) -> Draw:
-    def draw(random: torch.Generator) -> Batch:
-        rows = torch.randint(len(inputs), (batch_size,), generator=random)
-        return inputs[rows], targets[rows]
-
-    return draw
-
-
-def _regression(draw: Draw, held_out: Batch) -> Task:
-    inputs, targets = held_out
-    spread = (targets - targets.mean(dim=0)).square().mean()
-
-    def score(model: nn.Module) -> float:
-        return float(1.0 - (model(inputs) - targets).square().mean() / spread)
-
-    return Task(
-        draw=draw,
-        loss=lambda model, batch: functional.mse_loss(model(batch[0]), batch[1]),
-        score=score,
-        chance=0.0,
-    )
+    """Give images of digits ``(n, 64)`` back as they came."""
+    inputs, _, held_out, _ = data.digits()
+    inputs, held_out = inputs.flatten(1), held_out.flatten(1)
+    return numbers(rows(inputs, inputs, batch_size=batch_size), (held_out, held_out))
 
 
 def waves(*, length: int = 64, batch_size: int = 32) -> Task:
@@ -74,9 +56,9 @@ def waves(*, length: int = 64, batch_size: int = 32) -> Task:
         )
         return _recorded(shapes[kinds, torch.arange(count)], random).unsqueeze(1), kinds
 
-    held_out = draw(HELD_OUT // 4, fixed())
-    most = float(held_out[1].bincount().max()) / len(held_out[1])
-    return classes(lambda random: draw(batch_size, random), held_out, chance=most)
+    held_out = draw(HELD_OUT, fixed())
+    chance = _most(held_out[1])
+    return classes(lambda random: draw(batch_size, random), held_out, chance=chance)
 
 
 def pitch(*, length: int = 32, batch_size: int = 32, heavy: float = 0.0) -> Task:
@@ -85,8 +67,8 @@ def pitch(*, length: int = 32, batch_size: int = 32, heavy: float = 0.0) -> Task
     Args:
         length: Values per wave.
         batch_size: Waves per batch.
-        heavy: Scale of noise in the targets with one long tail, a Pareto distribution that has no
-            mean; none where held out.
+        heavy: Scale of noise in the targets with one long tail: Pareto's distribution with the
+            exponent 1.5, whose variance is infinite, less its mean; none where held out.
     """
 
     def draw(count: int, random: torch.Generator) -> Batch:
@@ -97,9 +79,9 @@ def pitch(*, length: int = 32, batch_size: int = 32, heavy: float = 0.0) -> Task
     def noisy(random: torch.Generator) -> Batch:
         inputs, targets = draw(batch_size, random)
         uniform = torch.rand(targets.shape, generator=random)
-        return inputs, targets + heavy * ((1.0 - uniform) ** -1.0 - 2.0)
+        return inputs, targets + heavy * ((1.0 - uniform) ** (-1.0 / 1.5) - 3.0)
 
-    return replace(numbers(draw, batch_size), draw=noisy)
+    return numbers(noisy, draw(HELD_OUT, fixed()))
 
 
 def _turns(count: int, length: int, random: torch.Generator) -> Batch:
@@ -115,22 +97,22 @@ def _recorded(values: Tensor, random: torch.Generator) -> Tensor:
     return loudness * values + 0.1 * torch.randn(values.shape, generator=random)
 
 
-def look_up(*, length: int = 12, batch_size: int = 64) -> Task:
-    """Name what stands beside the mark, ``(n, length, 10)``: one of eight signs, and its mark.
+def look_up(*, length: int = 6, batch_size: int = 64) -> Task:
+    """Name the sign, one of eight, that is kept under a key: rows ``(n, 1 + length, length + 8)``.
 
-    A sequence is signs, each with a key, and first a key to look for.
+    The first row is the key that is asked for, each other one a key and its sign.
     """
 
     def draw(count: int, random: torch.Generator) -> Batch:
         signs = torch.randint(8, (count, length), generator=random)
-        keys = torch.randn(count, length, 4, generator=random)
-        keys = functional.normalize(keys, dim=2)
+        order = torch.rand(count, length, generator=random).argsort(dim=1)
+        keys = functional.one_hot(order, length).float()
         places = torch.randint(length, (count,), generator=random)
-        rows = torch.arange(count)
-        asked = torch.cat([keys[rows, places], torch.zeros(count, 8)], dim=1).unsqueeze(1)
+        every = torch.arange(count)
+        asked = torch.cat([keys[every, places], torch.zeros(count, 8)], dim=1).unsqueeze(1)
         stored = torch.cat([keys, functional.one_hot(signs, 8).float()], dim=2)
-        return torch.cat([asked, stored], dim=1), signs[rows, places]
+        return torch.cat([asked, stored], dim=1), signs[every, places]
 
-    held_out = draw(HELD_OUT // 4, fixed())
-    most = float(held_out[1].bincount().max()) / len(held_out[1])
-    return classes(lambda random: draw(batch_size, random), held_out, chance=most)
+    held_out = draw(HELD_OUT, fixed())
+    chance = _most(held_out[1])
+    return classes(lambda random: draw(batch_size, random), held_out, chance=chance)

@@ -13,8 +13,8 @@ __all__ = ["Attention", "Feedback", "autoencoder", "convolutions_1d"]
 
 
 def convolutions_1d(outputs: int, *, norm: bool, width: int = 16) -> nn.Sequential:
-    """Return three convolutions along a sequence ``(n, 1, length)``, with group norm or without."""
-    layers: list[nn.Module] = []
+    """Return three convolutions along sequences of numbers, with group norm or without."""
+    layers: list[nn.Module] = [nn.Flatten(), nn.Unflatten(1, (1, -1))]
     for before in (1, width, width):
         layers.append(nn.Conv1d(before, width, 5, 2, padding=2))
         layers += [nn.GroupNorm(4, width), nn.ReLU()] if norm else [nn.ReLU()]

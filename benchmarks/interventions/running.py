@@ -1,7 +1,7 @@
 """Many trainings, in several processes, each once.
 
-In: jobs. Out: outcomes. Those without a guard do not depend on this package, and are kept in a
-file; those with one are trained anew each time.
+In: jobs. Out: outcomes, which are kept in a file. Those without a guard do not depend on this
+package; those with one do, and say nothing of a package that has changed since: train them again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -58,16 +58,19 @@ class Job:
         return json.dumps([self.name, self.seed, self.treatment, asdict(self.hand)])
 
 
-def outcomes(jobs: Sequence[Job], kept: Path, *, processes: int) -> Mapping[Job, Outcome]:
+def outcomes(
+    jobs: Sequence[Job], kept: Path, *, processes: int, again: Collection[str] = ()
+) -> Mapping[Job, Outcome]:
     """Train what is missing, and return all outcomes.
 
     Args:
         jobs: What to train.
-        kept: File with outcomes of trainings without a guard, one per line.
+        kept: File with outcomes, one per line; of two of the same training, the later one counts.
         processes: Trainings at a time.
+        again: Treatments whose trainings are missing, whatever is kept.
     """
     known = dict(_read(kept))
-    found = {job: Outcome(known[job.key]) for job in jobs if job.key in known}
+    found = {job: known[job.key] for job in jobs if job.key in known and job.treatment not in again}
     missing = [job for job in jobs if job not in found]
     kept.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -79,14 +82,17 @@ def outcomes(jobs: Sequence[Job], kept: Path, *, processes: int) -> Mapping[Job,
             job = waiting[future]
             found[job] = future.result()
             print(f"{len(found)} of {len(jobs)} trainings", end="\r", file=sys.stderr, flush=True)
-            if job.treatment == NONE:
-                print(json.dumps([job.key, found[job].score]), file=file, flush=True)
+            line = [job.key, found[job].score, found[job].acts]
+            print(json.dumps(line), file=file, flush=True)
     return found
 
 
-def _read(kept: Path) -> Iterator[tuple[str, float]]:
-    if kept.exists():
-        yield from map(json.loads, kept.read_text(encoding="utf-8").splitlines())
+def _read(kept: Path) -> Iterator[tuple[str, Outcome]]:
+    if not kept.exists():
+        return
+    for line in kept.read_text(encoding="utf-8").splitlines():
+        key, score, *acts = json.loads(line)  # older files keep no acts, and no guard either
+        yield key, Outcome(score, tuple(acts[0]) if acts else ())
 
 
 def _run(job: Job) -> Outcome:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -28,6 +27,7 @@ __all__ = [
     "inverse",
     "mixture_loss",
     "numbers",
+    "rows",
     "teacher",
 ]
 
@@ -36,13 +36,20 @@ HELD_OUT = 4000
 
 def digits(*, batch_size: int = 64) -> Task:
     """Tell ten digits apart in images ``(n, 1, 8, 8)``."""
-    inputs, targets, held_inputs, held_targets = data.digits()
+    inputs, targets, *held_out = data.digits()
+    return classes(
+        rows(inputs, targets, batch_size=batch_size), (held_out[0], held_out[1]), chance=0.1
+    )
+
+
+def rows(inputs: Tensor, targets: Tensor, *, batch_size: int) -> Draw:
+    """Draw rows of a table, each as likely as any other."""
 
     def draw(random: torch.Generator) -> Batch:
-        rows = torch.randint(len(inputs), (batch_size,), generator=random)
-        return inputs[rows], targets[rows]
+        chosen = torch.randint(len(inputs), (batch_size,), generator=random)
+        return inputs[chosen], targets[chosen]
 
-    return classes(draw, (held_inputs, held_targets), chance=0.1)
+    return draw
 
 
 @lru_cache(maxsize=1)
@@ -75,6 +82,7 @@ def teacher(*, batch_size: int = 64, wrong: float = 0.0) -> Task:
 
 
 def classes(draw: Draw, held_out: Batch, *, chance: float) -> Task:
+    """Return a task whose targets are classes; the score is the share that is right."""
     return Task(
         draw=draw,
         loss=lambda model, batch: functional.cross_entropy(model(batch[0]), batch[1]),
@@ -128,7 +136,7 @@ def curve(*, batch_size: int = 64, noise: float = 0.0) -> Task:
         waves = (inputs * torch.tensor([1.0, 1.5, 2.0, 0.7])).sin()
         return inputs, waves.sum(dim=1, keepdim=True) + inputs[:, :1] * inputs[:, 1:2] / 2.0
 
-    return replace(numbers(draw, batch_size), draw=noisy)
+    return numbers(noisy, draw(HELD_OUT, fixed()))
 
 
 def adding(*, length: int = 20, batch_size: int = 32) -> Task:
@@ -136,19 +144,20 @@ def adding(*, length: int = 20, batch_size: int = 32) -> Task:
 
     def draw(count: int, random: torch.Generator) -> Batch:
         numbers, marks = torch.rand(count, length, generator=random), torch.zeros(count, length)
-        rows, half = torch.arange(count), length // 2
-        marks[rows, torch.randint(half, (count,), generator=random)] = 1.0
-        marks[rows, torch.randint(half, length, (count,), generator=random)] = 1.0
+        every, half = torch.arange(count), length // 2
+        marks[every, torch.randint(half, (count,), generator=random)] = 1.0
+        marks[every, torch.randint(half, length, (count,), generator=random)] = 1.0
         return torch.stack([numbers, marks], dim=2), (numbers * marks).sum(dim=1, keepdim=True)
 
-    return numbers(draw, batch_size)
+    return numbers(lambda random: draw(batch_size, random), draw(HELD_OUT, fixed()))
 
 
-def numbers(draw: Callable[[int, torch.Generator], Batch], batch_size: int) -> Task:
-    inputs, targets = draw(HELD_OUT, fixed())
+def numbers(draw: Draw, held_out: Batch) -> Task:
+    """Return a task whose targets are numbers; the score is the share of variance explained."""
+    inputs, targets = held_out
     spread = (targets - targets.mean(dim=0)).square().mean()
     return Task(
-        draw=lambda random: draw(batch_size, random),
+        draw=draw,
         loss=lambda model, batch: functional.mse_loss(model(batch[0]), batch[1]),
         score=lambda model: float(1.0 - (model(inputs) - targets).square().mean() / spread),
         chance=0.0,
@@ -184,4 +193,5 @@ def mixture_loss(answer: Tensor, targets: Tensor) -> Tensor:
 
 
 def fixed() -> torch.Generator:
+    """Return random numbers that are the same for every run: for data that are held out."""
     return torch.Generator().manual_seed(12345)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -9,12 +10,13 @@ import pytest
 import torch
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
+from benchmarks.interventions.__main__ import _options
 from benchmarks.interventions.case import Hand, hands
 from benchmarks.interventions.page import page
 from benchmarks.interventions.running import HALVES, Job, outcomes
 from benchmarks.interventions.scoring import Figures, Result, best
 from benchmarks.interventions.tasks import mixture_loss
-from benchmarks.interventions.training import train
+from benchmarks.interventions.training import Outcome, train
 from benchmarks.interventions.treatments import TREATMENTS
 from benchmarks.interventions.troubles import heavy_tailed, now_and_then, peaks, raised
 
@@ -141,10 +143,31 @@ def test_the_page_says_what_was_met():
 
 
 @pytest.mark.slow
-def test_what_has_no_guard_is_trained_once_only(tmp_path):
-    jobs = [Job("tuning", "mlp-adam", 0), Job("tuning", "mlp-adam", 0, "robust")]
-    first = outcomes(jobs, tmp_path / "kept.jsonl", processes=1)
-    kept = (tmp_path / "kept.jsonl").read_text(encoding="utf-8")
-    assert outcomes(jobs, tmp_path / "kept.jsonl", processes=1) == first
-    assert (tmp_path / "kept.jsonl").read_text(encoding="utf-8") == kept
-    assert kept.count("\n") == 1
+def test_what_is_kept_is_trained_again_only_where_that_is_asked_for(tmp_path):
+    kept = tmp_path / "kept.jsonl"
+    jobs = [Job("tuning", "outlier-batches", 0), Job("tuning", "outlier-batches", 0, "auto")]
+    first = outcomes(jobs, kept, processes=1)
+    assert first[jobs[1]].acts
+    written = kept.read_text(encoding="utf-8")
+    assert written.count("\n") == 2
+    assert outcomes(jobs, kept, processes=1) == first
+    assert kept.read_text(encoding="utf-8") == written
+    assert outcomes(jobs, kept, processes=1, again=["auto"]) == first
+    added = kept.read_text(encoding="utf-8").removeprefix(written).splitlines()
+    assert [json.loads(line) for line in added] == [
+        [jobs[1].key, first[jobs[1]].score, list(first[jobs[1]].acts)]
+    ]
+
+
+def test_of_two_outcomes_that_are_kept_the_later_one_counts(tmp_path):
+    job, kept = Job("tuning", "mlp-adam", 0, "auto"), tmp_path / "kept.jsonl"
+    lines = [json.dumps([job.key, 0.5]), json.dumps([job.key, 0.6, ["skipped"]])]
+    kept.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert outcomes([job], kept, processes=1) == {job: Outcome(0.6, ("skipped",))}
+
+
+def test_again_takes_the_names_of_treatments_only(capsys):
+    assert _options(["--again", "auto", "norm"]).again == ["auto", "norm"]
+    with pytest.raises(SystemExit):
+        _options(["--again", "magic"])
+    assert "magic" in capsys.readouterr().err
