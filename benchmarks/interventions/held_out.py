@@ -72,10 +72,10 @@ CASES: Final = (
         name="warm-restart",
         why="Late in training a schedule begins again, much higher than the first time.",
         task=partial(table, "wine"),
-        model=partial(layer_norm, 13, 3),
+        model=partial(perceptron, 13, 3, depth=5),
         optimizer=optim.RMSprop,
         rate=1e-3,
-        bump=restarted(1000.0, 220, 80),
+        bump=restarted(300.0, 200, 100),
     ),
     Case(
         name="long-tail",

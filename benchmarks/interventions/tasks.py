@@ -6,7 +6,6 @@ In: sizes. Out: tasks, each with held-out data that are the same for every run.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 
 import torch
