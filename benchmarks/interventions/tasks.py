@@ -16,7 +16,6 @@ from benchmarks.detection import data
 from benchmarks.interventions.case import Batch, Draw, Task
 
 __all__ = [
-    "HELD_OUT",
     "adding",
     "characters",
     "classes",
@@ -142,11 +141,11 @@ def adding(*, length: int = 20, batch_size: int = 32) -> Task:
     """Add the two marked numbers of a sequence ``(n, length, 2)``, one in either half."""
 
     def draw(count: int, random: torch.Generator) -> Batch:
-        numbers, marks = torch.rand(count, length, generator=random), torch.zeros(count, length)
+        values, marks = torch.rand(count, length, generator=random), torch.zeros(count, length)
         every, half = torch.arange(count), length // 2
         marks[every, torch.randint(half, (count,), generator=random)] = 1.0
         marks[every, torch.randint(half, length, (count,), generator=random)] = 1.0
-        return torch.stack([numbers, marks], dim=2), (numbers * marks).sum(dim=1, keepdim=True)
+        return torch.stack([values, marks], dim=2), (values * marks).sum(dim=1, keepdim=True)
 
     return numbers(lambda random: draw(batch_size, random), draw(HELD_OUT, fixed()))
 
