@@ -10,11 +10,11 @@ guard once, and then once for each way of acting.
   statistics. What first has to learn how large a gradient usually is comes too late, and what
   leaves biases and the last layer alone lets these break. A limit on each entry keeps the run
   alive, but bends every step, and nothing is learned. The automatic policy goes back and on with
-  a limit and a tenth of the rate: alive, but slow.
+  a limit and a tenth of the rate: alive, but slower than these steps allow.
 - *A batch-norm network at a rate of 20*: weights grow eightfold in the first step, and on from
-  there. Half the rate is still too high, and so is the tenth that the automatic policy takes: it
-  learns, until units are found dead and the rate is cut once more. A fiftieth of the rate helps,
-  and more so after going back to before the first step.
+  there. Half the rate is still too high. The automatic policy lets no step move the weights too
+  far: nothing explodes and it learns, until units are found dead and the rate is cut. A fiftieth
+  of the rate helps, and more so after going back to before the first step.
 - *The plain twin of ResNet-56*: its gradient explodes by construction. It does not learn at a tenth
   or a hundredth of its rate, either; skips are the cure.
 - *A batch of NaN*: to leave it out is all that it takes.

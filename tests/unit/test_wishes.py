@@ -36,7 +36,7 @@ class Journey:
         nn.init.constant_(self.model.weight, number)
         context = StepContext(step=number, optimizer_index=0)
         verdict = Verdict.of(decisions)
-        self.wishes.note(Decided(verdict, context, number, torch.ones(()), None, [1.0], True))
+        self.wishes.note(Decided(verdict, context, number, torch.ones(()), None, [1.0], 1.0, True))
         self.wishes.carry_out_({0: number}, may_keep=may_keep)
         return self.model.weight.item()
 
@@ -59,7 +59,7 @@ def test_of_several_wishes_before_the_end_of_a_batch_the_first_holds() -> None:
         journey.step(number)
     context = StepContext(step=25)
     wish = Verdict.of([GoBack(12, "first")])
-    journey.wishes.note(Decided(wish, context, 25, torch.ones(()), None, [1.0], True))
+    journey.wishes.note(Decided(wish, context, 25, torch.ones(()), None, [1.0], 1.0, True))
     assert journey.step(26, GoBack(22, "second")) == 10
     assert journey.records == [("rollback", 25, "first")]
 
