@@ -90,7 +90,7 @@ class Guard:
         self._is_open = False
         self._scaler = ScalerKeeper(scaler)
         self._many_steps_per_batch = many_steps_per_batch
-        self._is_calm = True
+        self._is_calm, self._failure = True, ""
 
     # Getting ready, and letting go.
 
@@ -130,8 +130,14 @@ class Guard:
             ward.detach()
         self._reckoning.collect(judge=False)
 
-    def switch_off(self) -> None:
-        """Act no more, at once; `detach` comes later."""
+    def switch_off(self, reason: str) -> None:
+        """Act no more, at once; `detach` comes later.
+
+        Args:
+            reason: What failed, for the summary.
+        """
+        steps = max(self._steps.values(), default=0)
+        self._failure = f"unprotected from step {steps} on: {reason}"
         for ward in self._wards.values():
             ward.switch_off()
 
@@ -273,7 +279,8 @@ class Guard:
         reasons = [reason for ward in self._wards.values() for reason in ward.council.given_up]
         failed = [f"no longer helped by {reason}" for reason in reasons]
         lost = ", ".join(self._lost_buffers)
-        return [*self.audit.lines(), *failed, *([f"could not put back {lost}"] if lost else [])]
+        lines = [*self.audit.lines(), *failed, f"could not put back {lost}" if lost else ""]
+        return [line for line in (*lines, self._failure) if line]
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything needed to go on, as JSON types, after reading what has arrived."""

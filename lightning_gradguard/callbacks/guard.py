@@ -373,8 +373,8 @@ class GradientGuard(GradientMonitor):
                 raise  # of several ranks one alone cannot stop acting: the others would wait
             guard, self._guard = self._guard, None
             self._retired, self._actions = guard, guard.audit.actions
-            guard.switch_off()
             reason = f"{type(error).__name__}: {error}"
+            guard.switch_off(reason)
             _log.critical("gradguard can no longer act: the run is unprotected. %s", reason)
 
     @property

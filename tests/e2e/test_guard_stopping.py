@@ -310,6 +310,7 @@ def test_a_fault_of_the_guard_itself_ends_the_guarding_and_not_the_run(use_pl_op
     until_then = guard(remedies=[At({3, 4}, LearningRate(0.5, "asked"))])
     assert_same(run, train(make, until_then))
     assert "the run is unprotected" in caplog.records[-1].getMessage()
+    assert guarded.summary().acts[-1].startswith("unprotected from step 5 on: TypeError: ")
 
 
 def test_a_factor_of_nan_breaks_no_gradient():
