@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lightning_gradguard import measure
 from lightning_gradguard.assemble import Layout, StepContext, assemble, without_gradient
+from lightning_gradguard.eager import eager
 from lightning_gradguard.errors import NoGradientError
 from lightning_gradguard.frame import Frame
 from lightning_gradguard.measure import Numbers
@@ -143,6 +144,7 @@ class Probe:
         """The watched parameters of the model."""
         return self._watchlist.scope
 
+    @eager
     def read(self, step: int, *, loss: Tensor | float | None = None) -> Frame:
         """Return the frame of the gradients as they are now.
 
@@ -171,6 +173,7 @@ class Probe:
         self.close_unseen_update(context.optimizer_index)
         return self.collect()[-1]
 
+    @eager
     def before_update(
         self,
         parameters: Iterable[nn.Parameter],
@@ -298,6 +301,7 @@ class Probe:
         values, plan, _ = columns.read(gradients)
         return columns.backend.finite_sum(plan, values)
 
+    @eager
     def after_update(
         self, optimizer_index: int, guarded: Mapping[str, Tensor | float] | None = None
     ) -> None:
@@ -349,6 +353,7 @@ class Probe:
         if (then.epoch, then.batch_idx) != (context.epoch, context.batch_idx):
             self._close(context.optimizer_index, {}, stepped=False)
 
+    @eager
     def collect(self) -> list[Frame]:
         """Return the frames of all closed steps, oldest first.
 

@@ -219,3 +219,18 @@ def test_nothing_is_held_after_the_probe_let_go():
     loop.probe.release()
     loop.probe.after_update(0)
     assert loop.probe.collect() == []
+
+
+def test_a_loop_that_is_compiled_as_a_whole_is_read_like_any_other() -> None:
+    model, batch = nn.Linear(3, 1), torch.ones(2, 3)
+    probe = Probe(model)
+
+    def step():
+        model.zero_grad()
+        model(batch).sum().backward()
+        return probe.read(0)
+
+    torch.compiler.reset()
+    frame = torch.compile(step, backend="eager")()
+    torch.compiler.reset()
+    assert frame.global_grad_norm == pytest.approx(4.0)  # weight (2, 2, 2), bias 2
