@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -18,6 +18,9 @@ from lightning_gradguard.remedies.rollback import Rollback
 
 __all__ = ["ReturnPoint"]
 
+_LOOKS_APART: Final = 5
+"""Four states then reach back twenty looks, and no detector needs more than ten."""
+
 
 class ReturnPoint:
     """Keep states while all is well, and go back to one of them on request.
@@ -25,6 +28,9 @@ class ReturnPoint:
     Args:
         states: Where they are kept.
         every_n_steps: Completed steps from one state to the next.
+        looks_every: Returns the number of steps from one look of the monitor to the next. Faults
+            are found by the look, so that states are at least five looks apart where it does not
+            look at every step.
         extra: Returns what is to be kept with a state, such as what detectors have learned.
         restore_extra: Takes that back.
     """
@@ -34,10 +40,11 @@ class ReturnPoint:
         states: Generations,
         *,
         every_n_steps: int,
+        looks_every: Callable[[], int] = lambda: 1,
         extra: Callable[[], Any] = lambda: None,
         restore_extra: Callable[[Any], object] = lambda _: None,
     ) -> None:
-        self._states, self._every_n_steps = states, every_n_steps
+        self._states, self._every_n_steps, self._looks_every = states, every_n_steps, looks_every
         self._extra, self._restore_extra = extra, restore_extra
         self._last_kept: int | None = None
 
@@ -47,34 +54,49 @@ class ReturnPoint:
         rollbacks: Sequence[Rollback],
         model: nn.Module,
         optimizers: Sequence[torch.optim.Optimizer],
-        others: Sequence[Stateful],
+        others: Callable[[], Sequence[Stateful]],
         *,
+        looks_every: Callable[[], int],
+        max_bytes: int | None,
         extra: Callable[[], Any],
         restore_extra: Callable[[Any], object],
     ) -> ReturnPoint:
-        """Make one that serves all remedies that may go back; of their memory limits, the first's.
+        """Make one that serves all remedies that may go back, within the tightest of their limits.
 
         Args:
             rollbacks: At least one.
             model: The model that is trained.
             optimizers: All of its optimizers.
-            others: Schedules and scalers.
+            others: Returns schedules, scalers and the like.
+            looks_every: As for the class.
+            max_bytes: Most host memory, where none of the remedies has a limit; None is no limit.
             extra: As for the class.
             restore_extra: As for the class.
         """
-        most, max_bytes = max(r.generations for r in rollbacks), rollbacks[0].max_bytes
-        states = Generations(model, optimizers, others, most=most, max_bytes=max_bytes)
+        limits = [rollback.max_bytes for rollback in rollbacks if rollback.max_bytes is not None]
+        most, budget = max(r.generations for r in rollbacks), min(limits, default=max_bytes)
+        states = Generations(model, optimizers, others, most=most, max_bytes=budget)
         every = min(rollback.every_n_steps for rollback in rollbacks)
-        return cls(states, every_n_steps=every, extra=extra, restore_extra=restore_extra)
+        return cls(
+            states,
+            every_n_steps=every,
+            looks_every=looks_every,
+            extra=extra,
+            restore_extra=restore_extra,
+        )
 
     def keep(self, steps: Mapping[int, int]) -> None:
-        """Keep the state, if it is time to.
+        """Keep the state, if it is time to, or if there is none that still fits.
 
         Args:
             steps: Completed steps of each optimizer.
         """
         now = max(steps.values(), default=0)
-        if self._last_kept is None or now - self._last_kept >= self._every_n_steps:
+        looks_every = self._looks_every()
+        least = _LOOKS_APART * looks_every if looks_every > 1 else 1
+        distance = max(self._every_n_steps, least)
+        is_due = self._last_kept is None or now - self._last_kept >= distance
+        if is_due or self._states.is_outdated:
             self._states.keep(steps, extra=copy.deepcopy(self._extra()))
             self._last_kept = now
 

@@ -36,6 +36,7 @@ __all__ = [
     "reason_not_to_watch",
     "scale_in",
     "scaler",
+    "share_of_host_memory",
     "window_batches",
 ]
 
@@ -129,10 +130,29 @@ def scaler(trainer: Trainer) -> Any:  # noqa: ANN401 - torch's, or a plugin's ow
     return getattr(trainer.precision_plugin, "scaler", None)
 
 
+def share_of_host_memory(trainer: Trainer) -> int | None:
+    """Return a quarter of this machine's memory in bytes, divided by the processes that train here.
+
+    None where the system does not say how much it has.
+    """
+    try:
+        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not on Windows
+        return None
+    return whole // 4 // max(1, trainer.num_devices)
+
+
 def others_with_state(trainer: Trainer) -> list[Any]:
-    """Return what has a state beside model and optimizers: schedules, and the gradient scaler."""
+    """Return what has a state beside model and optimizers.
+
+    These are schedules, the gradient scaler, and averages of the weights that callbacks keep:
+    `StochasticWeightAveraging`, `WeightAveraging` and those made from it.
+    """
     schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
-    return schedules if scaler(trainer) is None else [*schedules, scaler(trainer)]
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
+    averages = [getattr(callback, "_average_model", None) for callback in callbacks]
+    found = [*schedules, scaler(trainer), *averages]
+    return [one for one in found if callable(getattr(one, "load_state_dict", None))]
 
 
 def ranks(trainer: Trainer) -> Ranks:

@@ -30,7 +30,8 @@ class _Kept:
         module: Its module.
         key: Its name there.
         buffer: The tensor that it was.
-        version: How often that had been written to, as autograd counts.
+        version: How often that had been written to, as autograd counts; 0 for one that was made
+            in inference mode, to which nobody can write.
         copy: What was in it, or None where it is not thought to change.
     """
 
@@ -80,7 +81,7 @@ class Buffers:
                 if buffer is None or isinstance(buffer, UninitializedBuffer):
                     continue
                 name = f"{prefix}.{key}" if prefix else key
-                kept = _Kept(module, key, buffer, buffer._version, None)
+                kept = _Kept(module, key, buffer, _version(buffer), None)
                 if self._may_change(name, module, buffer):
                     old = before[name].copy if name in before else None
                     kept.copy = _fitting(old, buffer)
@@ -122,20 +123,30 @@ class Buffers:
 
 
 def _has_changed(kept: _Kept) -> bool:
-    now = kept.module._buffers.get(kept.key)
-    return now is not kept.buffer or now._version != kept.version
+    now = _now(kept)
+    return now is not kept.buffer or _version(now) != kept.version
+
+
+def _now(kept: _Kept) -> Tensor | None:
+    """Return what is there now."""
+    # Not by `get`, which the buffers of scripted modules do not have.
+    return dict(kept.module._buffers.items()).get(kept.key)
+
+
+def _version(buffer: Tensor) -> int:
+    return 0 if buffer.is_inference() else buffer._version
 
 
 def _put_back_(kept: _Kept, flag: bool | Tensor) -> None:  # noqa: FBT001 - as `Buffers.restore_`
     """Put one buffer back; another tensor in its place is nobody's to write to."""
     assert kept.copy is not None  # noqa: S101 - asked for those that have one
-    now = kept.module._buffers.get(kept.key)
+    now = _now(kept)
     is_other = now is not kept.buffer
     if is_other and (now is None or now.shape != kept.copy.shape):
         flag = bool(flag)
     if flag is True or now is None:
-        if flag and (not is_other or kept.buffer._version != kept.version):
-            kept.buffer.copy_(kept.copy)
+        if flag and (not is_other or _version(kept.buffer) != kept.version):
+            _write_(kept.buffer, kept.copy)
         if flag:
             kept.module._buffers[kept.key] = kept.buffer
     elif isinstance(flag, Tensor):
@@ -143,8 +154,13 @@ def _put_back_(kept: _Kept, flag: bool | Tensor) -> None:  # noqa: FBT001 - as `
         if is_other:
             kept.module._buffers[kept.key] = chosen
         else:
-            now.copy_(chosen)
-    kept.version = kept.buffer._version
+            _write_(now, chosen)
+    kept.version = _version(kept.buffer)
+
+
+def _write_(buffer: Tensor, values: Tensor) -> None:
+    if not buffer.is_inference():
+        buffer.copy_(values)
 
 
 def _has_running_statistics(module: nn.Module) -> bool:

@@ -7,8 +7,9 @@ ago. Several generations are kept, since faults are found late.
 from __future__ import annotations
 
 import copy
+import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -20,11 +21,13 @@ from lightning_gradguard import devices
 
 __all__ = ["Generations", "Stateful"]
 
+_log: Final = logging.getLogger(__name__)
+
 _LAZY: Final = (UninitializedBuffer, UninitializedParameter)
 
 
 class Stateful(Protocol):
-    """Anything with a state: a schedule, a gradient scaler."""
+    """Anything with a state: a schedule, a gradient scaler, an average of the weights."""
 
     def state_dict(self) -> Mapping[str, Any]:
         """Return it."""
@@ -42,18 +45,19 @@ class _Generation:
     Attributes:
         steps: Completed steps of each optimizer.
         tensors: Parameters and buffers by name, on the host.
+        marks: For frozen parameters by name, where they were and how often they had been written
+            to; while that stays so, states share one copy.
         optimizers: State of each optimizer, on the host.
-        others: State of everything else.
+        others: Everything else that has a state, and that state, on the host.
         extra: What the caller wanted to keep with it.
-        num_bytes: Host memory that it takes.
     """
 
     steps: Mapping[int, int]
     tensors: Mapping[str, Tensor]
+    marks: Mapping[str, tuple[int, int]]
     optimizers: Sequence[Any]
-    others: Sequence[Any]
+    others: Sequence[tuple[Stateful, Any]]
     extra: Any
-    num_bytes: int
 
 
 class Generations:
@@ -62,16 +66,18 @@ class Generations:
     Args:
         model: Its parameters and buffers are kept.
         optimizers: Their states are kept.
-        others: Schedules and scalers, whose states are kept, too.
+        others: Returns schedules, scalers and the like, whose states are kept, too; asked anew
+            each time, since they may change.
         most: How many states are kept; ``>= 1``.
         max_bytes: Most host memory for all of them; None is no limit. The oldest go first.
 
     Cost:
-        Each state is a copy of everything; from a device it is made while the device goes on.
+        Each state is a copy of everything but frozen parameters, of which all states share one;
+        from a device it is made while the device goes on.
 
     Example:
         >>> model = nn.Linear(1, 1)
-        >>> states = Generations(model, [], [])
+        >>> states = Generations(model, [])
         >>> states.keep({0: 7}, extra="seven")
         >>> _ = nn.init.constant_(model.weight, torch.nan)
         >>> states.restore_(before_step=8), model.weight.isnan().item()
@@ -82,13 +88,13 @@ class Generations:
         self,
         model: nn.Module,
         optimizers: Sequence[torch.optim.Optimizer],
-        others: Sequence[Stateful],
+        others: Callable[[], Sequence[Stateful]] = tuple,
         *,
         most: int = 4,
         max_bytes: int | None = None,
     ) -> None:
         self._model, self._optimizers, self._others = model, optimizers, others
-        self._max_bytes = max_bytes
+        self._max_bytes, self._has_warned = max_bytes, False
         self._kept: deque[_Generation] = deque(maxlen=most)
 
     def __len__(self) -> int:
@@ -97,7 +103,12 @@ class Generations:
     @property
     def num_bytes(self) -> int:
         """Host memory that all states take."""
-        return sum(generation.num_bytes for generation in self._kept)
+        return _num_bytes([[kept.tensors, kept.optimizers, kept.others] for kept in self._kept])
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the optimizers train other parameters now than when the latest was kept."""
+        return bool(self._kept) and not self._fits(self._kept[-1])
 
     @torch.no_grad()
     def keep(self, steps: Mapping[int, int], *, extra: Any = None) -> None:  # noqa: ANN401 - the caller's own
@@ -110,15 +121,57 @@ class Generations:
         current = _tensors_of(self._model)
         if any(isinstance(tensor, _LAZY) for tensor in current.values()):
             return  # lazy layers have no state yet
-        tensors = {name: _to_host(tensor) for name, tensor in current.items()}
-        optimizers = [_to_host(optimizer.state_dict()) for optimizer in self._optimizers]
-        size = _num_bytes(tensors) + _num_bytes(optimizers)
-        if self._max_bytes is not None and size > self._max_bytes:
+        marks = self._marks_of_frozen(current)
+        self._kept.append(
+            _Generation(
+                dict(steps),
+                {name: self._copy_of(name, current[name], marks) for name in current},
+                marks,
+                [_to_host(optimizer.state_dict()) for optimizer in self._optimizers],
+                [(other, _to_host(dict(other.state_dict()))) for other in self._others()],
+                extra,
+            )
+        )
+        self._make_room()
+
+    def _marks_of_frozen(self, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
+        """Mark parameters that nobody trains; what is trained may be written to uncounted."""
+        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
+        trained = {id(parameter) for group in groups for parameter in group["params"]}
+        return {
+            name: (tensor.data_ptr(), tensor._version)  # noqa: SLF001 - torch has no other way to ask
+            for name, tensor in tensors.items()
+            if isinstance(tensor, nn.Parameter)
+            and not tensor.requires_grad
+            and not tensor.is_inference()
+            and id(tensor) not in trained
+        }
+
+    def _copy_of(self, name: str, tensor: Tensor, marks: Mapping[str, tuple[int, int]]) -> Tensor:
+        last = self._kept[-1] if self._kept else None
+        if last is not None and name in marks and last.marks.get(name) == marks[name]:
+            return last.tensors[name]
+        copied: Tensor = _to_host(tensor)
+        return copied
+
+    def _make_room(self) -> None:
+        """Forget the oldest states until the others fit into the memory."""
+        if self._max_bytes is None or self.num_bytes <= self._max_bytes:
             return
-        others = [copy.deepcopy(dict(other.state_dict())) for other in self._others]
-        self._kept.append(_Generation(dict(steps), tensors, optimizers, others, extra, size))
-        while self._max_bytes is not None and self.num_bytes > self._max_bytes:
+        wanted, needed = len(self._kept), self.num_bytes
+        while self._kept and self.num_bytes > self._max_bytes:
             self._kept.popleft()
+        if not self._has_warned:
+            self._has_warned = True
+            _log.warning(
+                "gradguard: %d state(s) to go back to take %.3g GB, more than the %.3g GB that "
+                "`Rollback(max_bytes=...)` allows: %d are kept%s",
+                wanted,
+                needed / 1e9,
+                self._max_bytes / 1e9,
+                len(self._kept),
+                "." if self._kept else ", and going back is not possible.",
+            )
 
     def find(self, before_step: int, optimizer_index: int = 0) -> bool:
         """Tell whether there is a state from before a step."""
@@ -143,24 +196,46 @@ class Generations:
             msg = f"No state from before step {before_step} was kept."
             raise LookupError(msg)
         _wait()
+        # The optimizers first: if one of them refuses, no weight has changed yet.
+        for optimizer, saved in zip(self._optimizers, state.optimizers, strict=True):
+            _load_(optimizer, saved)
         now = _tensors_of(self._model)
         for name, tensor in state.tensors.items():
-            if name in now and now[name].shape == tensor.shape:
+            if name in now and now[name].shape == tensor.shape and not now[name].is_inference():
                 now[name].copy_(tensor)
-        for optimizer, saved in zip(self._optimizers, state.optimizers, strict=True):
-            # A copy: the optimizer would go on writing to what it is given.
-            optimizer.load_state_dict(copy.deepcopy(saved))
-        for other, saved in zip(self._others, state.others, strict=True):
-            other.load_state_dict(copy.deepcopy(saved))
+        current = self._others()
+        for other, saved in state.others:
+            if any(other is one for one in current):
+                other.load_state_dict(copy.deepcopy(saved))
         while self._kept and self._kept[-1] is not state:
             self._kept.pop()
         return state.extra
 
     def _newest(self, before_step: int, optimizer_index: int) -> _Generation | None:
         for kept in reversed(self._kept):
-            if kept.steps.get(optimizer_index, 0) <= before_step:
+            if kept.steps.get(optimizer_index, 0) <= before_step and self._fits(kept):
                 return kept
         return None
+
+    def _fits(self, state: _Generation) -> bool:
+        """Whether the optimizers have as many parameters in each group as they had then."""
+        return [_sizes(optimizer.param_groups) for optimizer in self._optimizers] == [
+            _sizes(saved["param_groups"]) for saved in state.optimizers
+        ]
+
+
+def _sizes(groups: Sequence[Mapping[str, Any]]) -> list[int]:
+    return [len(group["params"]) for group in groups]
+
+
+def _load_(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    """Take a state back; what has been added to the groups since, as schedules do, stays."""
+    before = [dict(group) for group in optimizer.param_groups]
+    # A copy: the optimizer would go on writing to what it is given.
+    optimizer.load_state_dict(copy.deepcopy(dict(saved)))
+    for group, old in zip(optimizer.param_groups, before, strict=True):
+        for key in old.keys() - group.keys():
+            group[key] = old[key]
 
 
 def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
@@ -181,12 +256,15 @@ def _to_host(value: Any) -> Any:  # noqa: ANN401 - optimizers keep what they lik
     return copy.deepcopy(value)
 
 
-def _num_bytes(value: Any) -> int:  # noqa: ANN401 - see above
+def _num_bytes(value: Any, seen: set[int] | None = None) -> int:  # noqa: ANN401 - see above
+    """Return the memory of all tensors, each counted once."""
+    seen = set() if seen is None else seen
     if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
-    if isinstance(value, dict):
-        return sum(map(_num_bytes, value.values()))
-    return sum(map(_num_bytes, value)) if isinstance(value, (list, tuple)) else 0
+        is_known = id(value) in seen
+        seen.add(id(value))
+        return 0 if is_known else value.numel() * value.element_size()
+    parts = value.values() if isinstance(value, dict) else value
+    return sum(_num_bytes(p, seen) for p in parts) if isinstance(value, (dict, list, tuple)) else 0
 
 
 def _wait() -> None:

@@ -245,7 +245,9 @@ class GradientGuard(GradientMonitor):
                 rollbacks,
                 pl_module,
                 trainer.optimizers,
-                trainers.others_with_state(trainer),
+                lambda: trainers.others_with_state(trainer),
+                max_bytes=trainers.share_of_host_memory(trainer),
+                looks_every=lambda: 1 if self._session is None else self._session.interval,
                 extra=self._inspector.learned,
                 restore_extra=self._forget_since,
             )

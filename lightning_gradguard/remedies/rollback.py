@@ -31,16 +31,18 @@ class Rollback:
             a broken batch comes alone, a broken model does not heal; ``>= 1``.
         max_rollbacks: After so many, only the rate is cut; ``>= 1``.
         rate: Cuts the rate; None takes `ReduceLearningRate` for the same kinds.
-        every_n_steps: A state is kept every so many steps; ``>= 1``.
+        every_n_steps: A state is kept every so many steps, or every five looks of the monitor
+            if that is more and it does not look at every step; ``>= 1``.
         generations: How many states are kept; ``>= 1``.
-        max_bytes: Most host memory that they may take; None is no limit.
+        max_bytes: Most host memory that they may take; None is a quarter of what the machine has,
+            shared by the processes that train there.
 
     Raises:
         ValueError: A number is out of range, or there is no such kind.
 
     Cost:
         ``generations`` copies of weights, buffers and optimizer state in host memory, and one
-        copy of them every ``every_n_steps``.
+        copy of them every ``every_n_steps``. Of frozen parameters there is one copy in all.
 
     Example:
         >>> from lightning_gradguard.remedies.testing import moment_of, trouble

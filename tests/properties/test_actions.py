@@ -177,7 +177,7 @@ def test_the_order_of_parameters_does_not_matter(remedy, gradients, order) -> No
 )
 def test_going_back_finds_the_newest_state_that_is_old_enough(gaps, most, wishes) -> None:
     model = torch.nn.Linear(1, 1, bias=False)
-    states = Generations(model, [], [], most=most)
+    states = Generations(model, [], most=most)
     kept = [sum(gaps[: i + 1]) for i in range(len(gaps))]
     for at in kept:
         torch.nn.init.constant_(model.weight, at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
 from lightning_gradguard.actions.states import Generations
@@ -15,7 +16,7 @@ class Journey:
 
     def __init__(self, *, every=10, most=9):
         self.model, self.seen = nn.Linear(1, 1, bias=False), []
-        states = Generations(self.model, [], [], most=most)
+        states = Generations(self.model, [], most=most)
         self.point = ReturnPoint(
             states, every_n_steps=every, extra=lambda: self.seen, restore_extra=self.take
         )
@@ -77,7 +78,7 @@ def test_after_going_back_the_next_state_is_kept_a_full_interval_later() -> None
 
 def test_the_farthest_optimizer_sets_the_pace() -> None:
     model = nn.Linear(1, 1)
-    states = Generations(model, [], [])
+    states = Generations(model, [])
     point = ReturnPoint(states, every_n_steps=10)
     for step in range(21):
         point.keep({0: step, 1: step // 5})
@@ -88,7 +89,7 @@ def test_the_farthest_optimizer_sets_the_pace() -> None:
 
 
 def test_without_optimizers_the_start_is_kept_once() -> None:
-    states = Generations(nn.Linear(1, 1), [], [])
+    states = Generations(nn.Linear(1, 1), [])
     point = ReturnPoint(states, every_n_steps=1)
     for _ in range(3):
         point.keep({})
@@ -98,10 +99,40 @@ def test_without_optimizers_the_start_is_kept_once() -> None:
 def test_of_several_remedies_the_most_demanding_are_served() -> None:
     model, seen = nn.Linear(1, 1, bias=False), []
     rollbacks = [Rollback(every_n_steps=5, generations=2), Rollback(every_n_steps=10)]
-    point = ReturnPoint.of(rollbacks, model, [], [], extra=lambda: 7, restore_extra=seen.append)
+    point = ReturnPoint.of(
+        rollbacks,
+        model,
+        [],
+        tuple,
+        looks_every=lambda: 1,
+        max_bytes=None,
+        extra=lambda: 7,
+        restore_extra=seen.append,
+    )
     for step in range(31):
         nn.init.constant_(model.weight, step)
         point.keep({0: step})
     assert not point.go_back_(GoBack(14, "why"), 0, {0: 31})  # kept are 15, 20, 25 and 30
     assert point.go_back_(GoBack(19, "why"), 0, {0: 31})
     assert (model.weight.item(), seen) == (15, [7])
+
+
+def test_states_lie_farther_apart_where_the_monitor_looks_rarely() -> None:
+    journey, every = Journey(every=10), 2
+    journey.point._looks_every = lambda: every
+    journey.walk(*range(21))
+    every = 25
+    journey.walk(*range(21, 300))
+    # The last of the old interval, and from there on five looks apart.
+    assert [journey.back(n, 300) for n in (299, 269, 144, 19)] == [270, 145, 20, 10]
+
+
+def test_where_other_parameters_are_trained_a_state_is_kept_at_once() -> None:
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD([model.weight], lr=0.1)
+    point = ReturnPoint(Generations(model, [optimizer]), every_n_steps=100)
+    point.keep({0: 0})
+    optimizer.add_param_group({"params": [model.bias]})
+    point.keep({0: 7})
+    assert not point.go_back_(GoBack(6, "why"), 0, {0: 8})
+    assert point.go_back_(GoBack(7, "why"), 0, {0: 8})

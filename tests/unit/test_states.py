@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ class Training:
         self.steps = 0
 
     def states(self, **options):
-        return Generations(self.model, [self.optimizer], [self.schedule], **options)
+        return Generations(self.model, [self.optimizer], lambda: [self.schedule], **options)
 
     def run(self, steps):
         for _ in range(steps):
@@ -102,7 +103,7 @@ def test_a_state_kept_before_the_first_step_is_the_start() -> None:
 def kept(*steps, **options):
     """Return states of a weight that is its own step."""
     model = nn.Linear(1, 1, bias=False)
-    states = Generations(model, [], [], **options)
+    states = Generations(model, [], **options)
     for step in steps:
         nn.init.constant_(model.weight, step)
         states.keep({0: step}, extra=f"at {step}")
@@ -163,7 +164,7 @@ def test_what_optimizers_keep_counts() -> None:
 
 def test_steps_are_those_of_the_optimizer_that_is_asked_about() -> None:
     model = nn.Linear(1, 1)
-    states = Generations(model, [], [])
+    states = Generations(model, [])
     states.keep({0: 10, 1: 3}, extra="early")
     states.keep({0: 20, 1: 6}, extra="late")
     assert states.find(5, optimizer_index=1)
@@ -175,7 +176,7 @@ def test_steps_are_those_of_the_optimizer_that_is_asked_about() -> None:
 def test_a_scaler_is_kept_too() -> None:
     scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
     scaler.scale(torch.ones(1))
-    states = Generations(nn.Linear(1, 1), [], [scaler])
+    states = Generations(nn.Linear(1, 1), [], lambda: [scaler])
     states.keep({0: 0})
     scaler.update(2.0)
     states.restore_(0)
@@ -184,7 +185,7 @@ def test_a_scaler_is_kept_too() -> None:
 
 def test_what_has_no_shape_yet_is_not_kept() -> None:
     model = nn.LazyLinear(2)
-    states = Generations(model, [], [])
+    states = Generations(model, [])
     states.keep({0: 0})
     assert len(states) == 0
     model(torch.ones(1, 3))
@@ -195,7 +196,7 @@ def test_what_has_no_shape_yet_is_not_kept() -> None:
 def test_a_tensor_of_another_shape_than_then_is_left_alone() -> None:
     model = nn.Linear(2, 1)
     model.register_buffer("cache", torch.zeros(2))
-    states = Generations(model, [], [])
+    states = Generations(model, [])
     states.keep({0: 0})
     model.cache = torch.ones(5)
     nn.init.constant_(model.weight, 9.0)
@@ -232,3 +233,80 @@ def test_without_a_scaler_there_is_nothing_to_keep() -> None:
     keeper = ScalerKeeper(None)
     keeper.note(torch.ones((), dtype=torch.bool))
     keeper.restore_()
+
+
+def test_what_a_schedule_added_to_the_groups_since_stays() -> None:
+    training = Training()
+    states = training.states()
+    states.keep({0: 0})
+    training.optimizer.param_groups[0]["swa_lr"] = 0.05
+    training.optimizer.param_groups[0]["lr"] = 9.0
+    states.restore_(0)
+    (group,) = training.optimizer.param_groups
+    assert (group["swa_lr"], group["lr"]) == (0.05, 0.1)
+
+
+def test_another_schedule_than_then_is_left_alone() -> None:
+    training = Training()
+    states = training.states()
+    states.keep({0: 0})
+    training.run(2)
+    later = torch.optim.lr_scheduler.StepLR(training.optimizer, 1, gamma=0.5)
+    later.step()
+    training.schedule, old = later, training.schedule.state_dict()
+    states.restore_(0)
+    assert later.last_epoch == 1
+    assert old["last_epoch"] == 2
+
+
+def test_a_state_of_other_groups_is_passed_over_before_anything_is_written() -> None:
+    training = Training()
+    states = training.states()
+    states.keep({0: 0})
+    training.run(2)
+    training.optimizer.param_groups[0]["params"].append(nn.Parameter(torch.ones(1)))
+    before = training.left()
+    assert states.is_outdated
+    assert not states.find(5)
+    with pytest.raises(LookupError):
+        states.restore_(5)
+    assert_same(training.left(), before)
+
+
+def test_frozen_weights_are_kept_once_and_again_only_when_they_change() -> None:
+    model = nn.Sequential(nn.Linear(10, 10, bias=False), nn.Linear(10, 1, bias=False))
+    model[0].requires_grad_(False)
+    states = Generations(model, [torch.optim.SGD(model[1].parameters(), lr=0.1)])
+    sizes, seen = [], []
+    for step in range(4):
+        if step == 3:
+            model[0].weight.fill_(3.0)
+        states.keep({0: step})
+        sizes.append(states.num_bytes)
+        seen.append(model[0].weight.clone())
+    assert sizes == [440, 480, 520, 960]
+    states.restore_(3)
+    assert torch.equal(model[0].weight, seen[3])
+    states.restore_(2)
+    assert torch.equal(model[0].weight, seen[0])
+
+
+def test_what_an_optimizer_trains_is_copied_even_where_autograd_does_not_count() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    states = Generations(model, [torch.optim.SGD(model.parameters(), lr=0.1)])
+    for step in range(2):
+        model.weight.data.fill_(float(step))  # as kernels of others do: without a version
+        states.keep({0: step})
+    states.restore_(0)
+    assert model.weight.item() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "said"),
+    [(8, "12e-09|1.2e-08 GB.*2 are kept\\."), (3, "0 are kept, and going back is not possible")],
+)
+def test_memory_that_is_too_small_is_said_once(max_bytes, said, caplog) -> None:
+    kept(10, 20, 30, 40, max_bytes=max_bytes)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert re.search(said, record.getMessage())

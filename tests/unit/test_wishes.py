@@ -27,7 +27,7 @@ class Journey:
         reckoning = Reckoning(self.audit, Budget(), lambda _: None)
         self.wishes = Wishes(reckoning, dry_run=dry_run)
         if keeps:
-            states = Generations(self.model, [], [], most=9)
+            states = Generations(self.model, [], most=9)
             self.wishes.return_point = ReturnPoint(states, every_n_steps=10)
         self.wishes.start({0: 0})
 
@@ -69,7 +69,7 @@ def test_where_there_is_nothing_to_go_back_to_that_is_said(keeps) -> None:
     journey = Journey(keeps=keeps)
     journey.step(10)
     if keeps:
-        nowhere = ReturnPoint(Generations(journey.model, [], []), every_n_steps=10)
+        nowhere = ReturnPoint(Generations(journey.model, []), every_n_steps=10)
         journey.wishes.return_point = nowhere
     assert journey.step(15, GoBack(3, "lost")) == 15
     assert journey.records == [("give_up", 15, "no state from before step 3")]
