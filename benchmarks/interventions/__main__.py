@@ -4,6 +4,7 @@ In: options. Out: ``benchmarks/results/interventions.md``. The automatic policy 
 tuning half only.
 
     python -m benchmarks.interventions --jobs 2
+    python -m benchmarks.interventions --again auto robust  # after the package has changed
 """
 
 from __future__ import annotations
