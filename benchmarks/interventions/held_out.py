@@ -37,7 +37,7 @@ CASES: Final = (
     ),
     Case(
         name="autoencoder-high-rate",
-        why="An autoencoder at a hundred times the rate that it likes.",
+        why="An autoencoder at thirty times the rate that it likes.",
         task=images,
         model=autoencoder,
         optimizer=optim.NAdam,
