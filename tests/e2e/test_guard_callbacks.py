@@ -149,4 +149,6 @@ def test_a_scripted_part_is_put_back_like_any_other() -> None:
     guarded = guard(on_nonfinite="skip")
     run = train(with_factor(make, {3}), guarded)
     assert done(guarded, "skip") == [3]
-    assert_same(run, train(without(make, {3})))
+    # The compiler of scripts fuses from the third call on, so that the last bits differ.
+    expected = train(without(make, {3}))
+    torch.testing.assert_close(run.module.state_dict(), expected.module.state_dict())
