@@ -211,8 +211,12 @@ class Guard:
             self._wishes.note(decided)
             if not self._dry_run:
                 self._scaler.note(decided.verdict.skip)
+            if decided.is_first_look:
+                ward.flags_sent = []
             if decided.is_first_look or _is_late_skip(ward, decided):
                 self._reckoning.send(decided)
+                if decided.verdict.skip is not None:
+                    ward.flags_sent.append(decided.verdict.skip)
         return decided
 
     @property
@@ -293,6 +297,14 @@ class Guard:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`; the optimizers must be attached already."""
+        before = self.state_dict()
+        try:
+            self._load(state)
+        except Exception:
+            self._load(before)  # all or nothing
+            raise
+
+    def _load(self, state: Mapping[str, Any]) -> None:
         for index, saved in state["wards"].items():
             if int(index) in self._wards:
                 self._wards[int(index)].load_state_dict(saved)
@@ -301,6 +313,6 @@ class Guard:
 
 
 def _is_late_skip(ward: Ward, decided: Decided) -> bool:
-    """Whether only a later look of a line search finds a reason to leave the step out."""
+    """Whether only this later look of a line search finds a reason to leave the step out."""
     flag = decided.verdict.skip
-    return flag is not None and ward.skipped is not True and bool(flag)
+    return flag is not None and bool(flag) and not any(map(bool, ward.flags_sent))

@@ -74,6 +74,7 @@ class Ward:
         pending: What was decided about the step that goes on, or None.
         skipped: Whether that step is left out: known, or a flag on the device.
         lr_factors: In force now, one per parameter group.
+        flags_sent: For the step that goes on, flags to leave it out that have become records.
         cut: The smallest of them without limits of one step alone.
         done: What is done to that step, as a frame tells it; None for nothing.
     """
@@ -92,6 +93,7 @@ class Ward:
         self.pending: Decided | None = None
         self.lr_factors: Sequence[float] = ()
         self.cut = 1.0
+        self.flags_sent: list[Tensor] = []
         self._roster_of, self._ranks, self._dry_run = roster_of, ranks, dry_run
         self._roster, self._is_settled = roster_of(optimizer), False
         self._frames: list[Frame] = []
@@ -261,7 +263,8 @@ class Ward:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Go on from `state_dict`; what was seen since does not count."""
+        self.pending, self._frames, self._findings = None, [], []
         self.steps, self.lr_factors = state["steps"], tuple(state["lr_factors"])
         self.cut = state["cut"]
         self.council.load_state_dict(state["remedies"])

@@ -75,7 +75,7 @@ class Bracket:
     def _forget(self) -> None:
         self.evaluations, self._is_in = 0, False
         self.skipped: bool | Tensor = False
-        self._gradients: list[tuple[nn.Parameter, Tensor]] = []
+        self._gradients: list[tuple[nn.Parameter, Tensor, Tensor | None]] = []
         self._found_inf: list[Any] | None = None
         self._undo: _StepState | None = None
 
@@ -175,13 +175,16 @@ class Bracket:
             self._tell_on_device_(flag)
         elif bool(flag) or self.skipped is True:
             self.skipped = True
-            if self._undo is None and not _is_of_torch(self._optimizer):
+            is_of_torch = _is_of_torch(self._optimizer)
+            if self._undo is None and not is_of_torch:
                 self._undo = _StepState(self._optimizer)  # some decay weights all the same
-            self._gradients = [
-                (p, p.grad) for p in _parameters(self._optimizer) if p.grad is not None
-            ]
-            for parameter, _ in self._gradients:
-                parameter.grad = None
+            self._gradients = []  # those of an earlier look of a line search
+            for parameter in _parameters(self._optimizer):
+                if parameter.grad is not None:
+                    # Others than torch's may read gradients without asking for None.
+                    instead = None if is_of_torch else torch.zeros_like(parameter.grad)
+                    self._gradients.append((parameter, parameter.grad, instead))
+                    parameter.grad = instead
 
     def _tell_on_device_(self, flag: Tensor) -> None:
         """Let a fused optimizer leave the step out itself, as it does for gradient scalers."""
@@ -207,8 +210,8 @@ class Bracket:
 
     def _restore(self) -> None:
         """Put everything back that was changed for one step."""
-        for parameter, gradient in self._gradients:
-            if parameter.grad is None:
+        for parameter, gradient, instead in self._gradients:
+            if parameter.grad is instead:
                 parameter.grad = gradient
         self._rates.restore_()
         if self._found_inf is not None:

@@ -357,8 +357,8 @@ class GradientGuard(GradientMonitor):
             guard.load_state_dict(self._guard_state)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             warnings.warn(
-                f"gradguard cannot read what its remedies had learned ({error!r}); they start "
-                "afresh. Use the version and the remedies that the checkpoint was saved with.",
+                f"gradguard cannot read what its remedies had learned ({error!r}); all of it "
+                "starts afresh. Use the version and the remedies that the checkpoint was made with.",
                 stacklevel=2,
             )
 

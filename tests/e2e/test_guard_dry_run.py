@@ -140,3 +140,15 @@ def test_the_summary_says_what_would_have_been_done():
     ):
         assert sentence in text
     assert guarded.last_frame.lr_factor == 1.0 or guarded.last_frame.lr_factor is None
+
+
+def test_a_line_search_counts_each_step_once() -> None:
+    """What a dry run would leave out is what the real one leaves out."""
+    found = {}
+    for dry_run in (True, False):
+        guarded = guard(on_nonfinite="skip", dry_run=dry_run)
+        make = with_factor(classifier(normed, torch.optim.LBFGS, max_iter=4), {3})
+        # Dry, all steps from then on are NaN, so that only one is trained.
+        train(make, guarded, limit_train_batches=4)
+        found[dry_run] = done(guarded, "skip")
+    assert found == {True: [3], False: [3]}

@@ -234,3 +234,23 @@ def test_a_run_resumed_in_the_middle_of_an_epoch_is_the_one_that_went_through(
     assert_identical(resumed.left, whole.left)
     assert again.actions == once.actions
     torch.load(tmp_path / "last.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize("part", ["audit", "budget", "wards"])
+def test_of_a_state_that_cannot_be_read_whole_nothing_is_taken(part, tmp_path):
+    path, seen = tmp_path / "broken.ckpt", []
+    train(classifier(), guard(clip="robust")).trainer.save_checkpoint(path)
+    checkpoint = torch.load(path, weights_only=False)
+    (saved,) = [state for key, state in checkpoint["callbacks"].items() if "Guard" in key]
+    saved["guard"][part] = {"0": {"steps": 3}}
+    torch.save(checkpoint, path)
+    fresh = guard(clip="robust")
+
+    class AtStart(pl.Callback):
+        def on_train_start(self, *_):
+            seen.append(fresh.state_dict()["guard"])
+
+    with pytest.warns(UserWarning, match="all of it starts afresh"):
+        train(classifier(), fresh, AtStart(), ckpt_path=path, max_epochs=2)
+    assert seen[0]["wards"]["0"]["steps"] == 0
+    assert seen[0]["audit"]["steps"] == 0

@@ -263,6 +263,25 @@ def test_a_strangers_optimizer_that_moves_weights_without_gradients_is_undone():
     assert_same(run, train(make, data=lacking))
 
 
+class Looks(torch.optim.SGD):
+    """An optimizer that reads all gradients, and expects them, as sharpness-aware ones do."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = closure() if closure is not None else None
+        norms = [p.grad.norm() for group in self.param_groups for p in group["params"]]
+        assert len(torch.stack(norms)) == 5
+        super().step()
+        return loss
+
+
+def test_a_strangers_optimizer_finds_gradients_in_a_step_that_is_left_out():
+    make = classifier(normed, Looks)
+    data, lacking = batches(*ROWS), batches(*ROWS, lacking={5})
+    run = train(with_factor(make, {5}), guard(on_nonfinite="skip"), data=data)
+    assert_same(run, train(make, data=lacking))
+
+
 @pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("fused", [False, True])
 def test_skipping_for_ever_ends_in_an_error_that_says_so(scaled, fused):
