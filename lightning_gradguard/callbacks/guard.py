@@ -358,7 +358,7 @@ class GradientGuard(GradientMonitor):
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             warnings.warn(
                 f"gradguard cannot read what its remedies had learned ({error!r}); all of it "
-                "starts afresh. Use the version and the remedies that the checkpoint was made with.",
+                "starts afresh. Use the version and the remedies of that checkpoint.",
                 stacklevel=2,
             )
 
