@@ -166,7 +166,7 @@ class Audit:
             done = "would have held back" if self.dry_run else "held back"
             yield (
                 f"{done} {limited} of {self.steps} steps, to {self._limited_sum / limited:.2g} of "
-                "their learning rate on the mean, so that they would not move the weights too far"
+                "their learning rate on the mean"
             )
         for what, steps in self._first.items():
             if what != "clip":
