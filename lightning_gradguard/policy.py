@@ -188,8 +188,8 @@ def auto_policy() -> list[Remedy]:
 
     - A batch of NaN is left out.
     - A gradient far beyond the latest ones is clipped to what is usual.
-    - The first step is a hundredth of a full one. From then on no step changes the median layer
-      by more than a tenth, and thirty steps by no more than three hundredths each on the mean.
+    - The first step is a hundredth of a full one. From then on steps are held back where the last
+      ones changed the median layer by more than a tenth, or by more than a twentieth each for long.
     - Where training explodes, diverges, stays non-finite or kills units, it goes back to before
       that and on with a tenth of the rate, again and again if need be.
     - From the first such cut on, the gradient norm is held at 1, since the weights may be too

@@ -30,6 +30,8 @@ _GRAVE: Final = ("stop", "raise", "rollback", "give_up")
 
 _NOTHING: Final = torch.empty(0)
 
+_LONG_HELD: Final = 200
+
 
 @dataclass(frozen=True, eq=False)
 class _Arriving:
@@ -61,6 +63,7 @@ class Reckoning:
         self.budget = budget
         self._audit, self._tell = audit, tell
         self._arriving: list[_Arriving] = []
+        self._held_in_a_row = 0
 
     def note(self, what: str, decided: Decided, why: str, **numbers: float) -> None:
         """Make a record of something that was decided on the host.
@@ -145,12 +148,26 @@ class Reckoning:
                 index = decided.context.optimizer_index
                 self.budget.note(index, decided.step, skipped=skipped)
 
+    def _note_limit(self, limit: float) -> None:
+        """Say that a run is held back for long: its rate is too high, or our limit is wrong."""
+        self._held_in_a_row = self._held_in_a_row + 1 if limit < 1.0 else 0
+        if self._held_in_a_row == _LONG_HELD:
+            _log.warning(
+                "gradguard has held back the last %d steps, the last one to %.2g of its learning "
+                "rate: full ones would move the weights far. Lower the rate if the loss is not "
+                "what it should be; if these steps are meant to be so long, leave `LimitUpdates` "
+                "out.",
+                _LONG_HELD,
+                limit,
+            )
+
     def _settle(self, step: _Arriving, numbers: dict[str, Array]) -> bool:
         """Make records of a step, and tell whether it was left out."""
         decided = step.decided
         coefficient = float(numbers.get("coefficient", math.nan))
         if decided.is_first_look:
             self._audit.note_step(coefficient, limit=decided.limit)
+            self._note_limit(decided.limit)
             if is_clipped(coefficient):
                 found = {"norm": float(numbers["norm"]), "coefficient": coefficient}
                 self.note("clip", decided, step.clippers, **found)

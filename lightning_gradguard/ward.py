@@ -7,14 +7,14 @@ follows. Stands between the remedies, which decide, and the actions, which write
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_gradguard.actions.clipping import clip_
-from lightning_gradguard.actions.rates import has_rate
+from lightning_gradguard.actions.rates import has_rate, reads_rates_late
 from lightning_gradguard.actions.step import Bracket, Orders
 from lightning_gradguard.assemble import StepContext
 from lightning_gradguard.episodes import Episode
@@ -228,6 +228,8 @@ class Ward:
         verdict = self.council.ask(moment)
         if must_agree:
             verdict = self._ranks.agree(verdict, len(groups), may_skip=may_skip)
+        if not reads_rates_late(self.optimizer):
+            verdict = replace(verdict, rates=[rate for rate in verdict.rates if rate.is_cut])
         self.lr_factors = self._where_rates_are(verdict.lr_factors(len(groups)))
         cuts = verdict.lr_factors(len(groups), cuts_only=True)
         self.cut = min(self._where_rates_are(cuts), default=1.0)

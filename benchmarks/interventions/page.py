@@ -12,7 +12,7 @@ from importlib.metadata import version
 from statistics import fmean
 
 import lightning_gradguard
-from benchmarks.interventions.scoring import RESCUED, Figures, Result
+from benchmarks.interventions.scoring import RESCUED, Figures, Result, shares_by_seed
 from benchmarks.interventions.treatments import NONE, PUBLISHED, TREATMENTS
 
 __all__ = ["page"]
@@ -49,7 +49,7 @@ def page(halves: Halves, seeds: Sequence[int]) -> str:
         f"- Rescued: runs that reach a share of {RESCUED} with the treatment, and not without",
         "",
         *_targets(halves[last], f"Targets, {NAMES[last]}"),
-        *_targets(everything, "Targets, both halves"),
+        *(_targets(everything, "Targets, both halves") if len(halves) > 1 else ()),
         *(line for half in halves for line in _treatments(halves[half], NAMES[half])),
         *(line for half in halves for line in _cases(halves[half], NAMES[half])),
         *_acts(everything),
@@ -86,7 +86,8 @@ def _targets(results: Sequence[Result], title: str) -> Iterator[str]:
     yield from (f"## {title}", "", "| figure | target | measured | |", "| --- | --- | --- | --- |")
     for name, target, measured, is_met in rows:
         yield f"| {name} | {target} | **{measured}** | {'met' if is_met else 'missed'} |"
-    yield ""
+    seeds = ", ".join(f"{share:.1%}" for share in shares_by_seed(results, "auto"))
+    yield from ("", f"Share of the ceiling, `auto`, seed by seed: {seeds}.", "")
 
 
 def _treatments(results: Sequence[Result], title: str) -> Iterator[str]:

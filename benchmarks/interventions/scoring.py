@@ -12,7 +12,7 @@ from statistics import fmean
 
 from benchmarks.interventions.treatments import NONE
 
-__all__ = ["RESCUED", "Figures", "Result", "best"]
+__all__ = ["RESCUED", "Figures", "Result", "best", "shares_by_seed"]
 
 RESCUED = 0.9
 
@@ -94,6 +94,12 @@ class Figures:
             change=fmean(changes),
             worst=min(changes),
         )
+
+
+def shares_by_seed(results: Sequence[Result], treatment: str) -> list[float]:
+    """Return the mean share of the ceiling over failing trainings, for each seed."""
+    shares = [result.shares(treatment) for result in results if not result.is_healthy]
+    return [fmean(of_one_seed) for of_one_seed in zip(*shares, strict=True)]
 
 
 def best(scores: Mapping[str, Sequence[float]]) -> tuple[str, float]:

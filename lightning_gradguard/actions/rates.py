@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Rates", "has_rate"]
+__all__ = ["Rates", "has_rate", "reads_rates_late"]
 
 
 def has_rate(group: dict[str, Any]) -> bool:
@@ -25,6 +25,14 @@ def has_rate(group: dict[str, Any]) -> bool:
         [True, False, False]
     """
     return isinstance(group.get("lr"), (Real, Tensor))
+
+
+def reads_rates_late(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether the length of each step follows the rate as it is when gradients are complete.
+
+    LBFGS reads it before, and a line search undoes it; Rprop reads it in its first step only.
+    """
+    return not isinstance(optimizer, (torch.optim.LBFGS, torch.optim.Rprop))
 
 
 @dataclass(frozen=True, eq=False)

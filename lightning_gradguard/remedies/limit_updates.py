@@ -1,8 +1,8 @@
-"""Limit how far one step may move the weights.
+"""Limit how far steps may move the weights.
 
 In: how large the latest updates were beside the weights, as the monitor measured them. Out: a
-learning rate for this step with which the next update stays below a limit. Needs no alarm: it
-holds before anything breaks.
+learning rate with which the next update should stay below a limit. Needs no alarm: it holds
+before anything is found.
 """
 
 from __future__ import annotations
@@ -27,26 +27,37 @@ _GROWTH: Final = 1.5
 _BLIND_GROWTH: Final = 2.0 ** (1.0 / 20.0)
 """The same per step without a look, so that a monitor that looks rarely holds nobody back."""
 
+_RELEASE: Final = 2.0 ** (1.0 / 1000.0)
+"""By how much the norm that updates are measured against may grow from one look to the next."""
+
+_TINY: Final = 0.1
+"""Layers that begin below this share of what PyTorch would have made have to grow."""
+
 _SMALLEST: Final = 1e-4
 
 
 class LimitUpdates:
-    """Slow a step down that would change the median layer by more than a share of itself.
+    """Slow steps down that would change the median layer by more than a share of itself.
 
     The very first step is tiny, to see how large a full one would be. From then on the learning
-    rate is as high as the limits allow; a healthy run reaches its own rate at the second step.
-    Rates that are much too high, exploding first steps and spikes of a schedule all move the
-    weights too far, whatever the optimizer, before any gradient tells.
+    rate is as high as the limits allow, going by the update before; a healthy run reaches its own
+    rate at the second step. Rates that are much too high, exploding first steps and spikes of a
+    schedule all move the weights too far, whatever the optimizer, before any gradient tells.
 
     What an update is measured against is the norm of the layer's weight matrices when they were
-    first seen, or now if that is smaller, or what PyTorch's own initialisation would have given
-    if that is larger: weights that bad steps have blown up do not excuse larger steps, and layers
-    that begin at zero may leave it.
+    first seen, or now if that is smaller: weights that bad steps have blown up do not excuse larger
+    steps. So that nothing is held for ever, it follows weights that grow, doubling in a thousand
+    looks at most. Layers that begin at zero or next to it have to grow and are not judged, and
+    neither is a model of one layer, in which nothing builds up. Of optimizers that do not read
+    their rate in each step, such as LBFGS, steps are not held back. It looks at all of an
+    optimizer's layers: `Only` refuses it.
 
     Args:
-        largest: Most that one step may change the median layer by, relative to it; ``> 0``.
-        sustained: The same on the mean over ``window`` steps; ``> 0``, at most ``largest``.
-        window: Time constant of that mean, in steps; ``>= 1``.
+        largest: Most that one step should change the median layer by, relative to it; ``> 0``.
+        sustained: Mean change per step from which less than that is allowed, in proportion, so
+            that a run which would go on settles at ``sqrt(largest * sustained)``; ``> 0``, at
+            most ``largest``. None is three tenths of that.
+        window: Time constant of that mean, in looks; ``>= 1``.
         first_factor: What the rate of the first step is multiplied by, in ``(0, 1)``.
 
     Raises:
@@ -61,21 +72,23 @@ class LimitUpdates:
 
     Example:
         >>> from lightning_gradguard.remedies.testing import moment_of
-        >>> LimitUpdates().decide(moment_of([1.0]))
-        [LearningRate(factor=0.01, why='', groups=None, is_cut=False)]
+        >>> LimitUpdates().decide(moment_of([1.0]))  # one layer
+        ()
     """
 
     acts = frozenset({"learning rate"})
+    needs_whole_optimizer = True
     acts_on_findings = True  # frames may arrive at other steps on other ranks
 
     def __init__(
         self,
         largest: float = 0.1,
         *,
-        sustained: float = 0.03,
+        sustained: float | None = None,
         window: int = 30,
         first_factor: float = 0.01,
     ) -> None:
+        sustained = 0.3 * largest if sustained is None else sustained
         options.check_positive(largest=largest, sustained=sustained)
         options.check_count("window", window)
         options.check_fraction(first_factor=first_factor)
@@ -85,42 +98,54 @@ class LimitUpdates:
         self.largest, self.sustained = largest, sustained
         self.window, self.first_factor = window, first_factor
         self._now, self._mean, self._has_seen = first_factor, 0.0, False
-        self._first_norms: dict[str, float] = {}
+        self._is_idle = False
+        self._norms: dict[str, float] = {}
 
     def decide(self, moment: Moment) -> Sequence[Decision]:
         """Learn from the latest updates, and limit the next one."""
         fresh = _fresh_norms(moment.gradients.roster)
-        if not fresh:  # no matrix is trained, so that nothing would ever be seen
-            return ()
-        if moment.is_first_look:
+        if moment.is_first_look and not self._is_idle:
             self._learn(moment, fresh)
+        if self._is_idle or not fresh:
+            return ()
         return [LearningRate(self._now, is_cut=False)] if self._now < 1.0 else ()
 
     def _learn(self, moment: Moment, fresh: Mapping[str, float]) -> None:
-        ratios = [
-            (ratio, frame.lr_factor)
-            for frame in moment.frames
-            if frame.stepped and (ratio := self._ratio(frame, fresh)) is not None
-        ]
-        for ratio, lr_factor in ratios:
-            self._limit(ratio, lr_factor)
-        if not ratios and moment.step > 0:
+        has_looked = False
+        for frame in (frame for frame in moment.frames if frame.stepped):
+            ratios = self._ratios(frame, fresh)
+            self._is_idle = not len(ratios)
+            moved = np.sort(ratios[np.isfinite(ratios) & (ratios > 0.0)])
+            if not self._has_seen and len(ratios) and not np.any(ratios):
+                self._now = 1.0  # frozen, or a schedule that begins at zero: nothing to see
+            if len(moved):
+                has_looked = True
+                # Of two in the middle the smaller: half of a model may be new.
+                self._limit(float(moved[(len(moved) - 1) // 2]), frame.lr_factor)
+        if not has_looked and moment.step > 0:
             self._now = min(1.0, self._now * _BLIND_GROWTH)
 
-    def _ratio(self, frame: Frame, fresh: Mapping[str, float]) -> float | None:
-        """Return the median layer's update, relative to its weights; None if there is none."""
-        known = np.array([layer in fresh for layer in frame.layers], dtype=bool)
-        names = [layer for layer in frame.layers if layer in fresh]
-        least = np.array([fresh[name] for name in names])
-        now = np.maximum(frame.weight_param_norm[known], least)
-        for name, norm in zip(names, now, strict=True):
-            if math.isfinite(norm):
-                self._first_norms.setdefault(name, float(norm))
-        first = np.array([self._first_norms.get(name, math.inf) for name in names])
-        ratios: Vector = frame.weight_update_norm[known] / np.fmin(now, first)
-        moved = np.sort(ratios[np.isfinite(ratios) & (ratios > 0.0)])
-        # Of two in the middle the smaller: half of an adapter's layers may begin at zero.
-        return float(moved[(len(moved) - 1) // 2]) if len(moved) else None
+    def _ratios(self, frame: Frame, fresh: Mapping[str, float]) -> Vector:
+        """Return the updates of the layers that are judged, relative to their weights."""
+        found = []
+        for layer, now, update in zip(
+            frame.layers, frame.weight_param_norm, frame.weight_update_norm, strict=True
+        ):
+            if layer in fresh:
+                against = self._measure_of(layer, float(now), fresh[layer])
+                if against != 0.0:
+                    found.append(float(update) / against)
+        return np.array(found)
+
+    def _measure_of(self, layer: str, now: float, fresh: float) -> float:
+        """Return what a layer's updates are measured against; 0 for one that has to grow."""
+        if not math.isfinite(now):
+            return math.nan
+        norm = max(now, fresh)
+        known = self._norms.setdefault(layer, norm if now >= _TINY * fresh else 0.0)
+        if norm > known > 0.0:
+            known = self._norms[layer] = min(norm, known * _RELEASE)
+        return min(norm, known)
 
     def _limit(self, ratio: float, lr_factor: float) -> None:
         self._mean += (ratio - self._mean) / self.window
@@ -135,31 +160,34 @@ class LimitUpdates:
             "now": self._now,
             "mean": self._mean,
             "has_seen": self._has_seen,
-            "first_norms": dict(self._first_norms),
+            "is_idle": self._is_idle,
+            "norms": dict(self._norms),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`."""
         self._now, self._mean = state["now"], state["mean"]
-        self._has_seen = state["has_seen"]
-        self._first_norms = dict(state["first_norms"])
+        self._has_seen, self._is_idle = state["has_seen"], state["is_idle"]
+        self._norms = dict(state["norms"])
 
 
 def _fresh_norms(roster: Roster) -> dict[str, float]:
     """Return the norm that PyTorch's default initialisation gives each layer's weight matrices.
 
     Entries are uniform within ``1 / sqrt(fan_in)``, so that their mean square is a third of that
-    limit's.
+    limit's. A row of a frame is a layer or a parameter; both names are there. Empty for a model
+    of one layer.
     """
     known = roster.notes.get("fresh norms")
     if isinstance(known, dict):
         return known
-    squares: dict[str, float] = {}
+    layers: dict[str, float] = {}
+    parameters: dict[str, float] = {}
     for member in roster.members:
-        parameter = member.parameter
-        if is_matrix(parameter):
-            units = parameter.shape[member.unit_dim]
-            squares[member.layer] = squares.get(member.layer, 0.0) + units / 3.0
-    fresh = {layer: math.sqrt(square) for layer, square in squares.items()}
+        units = member.parameter.shape[member.unit_dim] if is_matrix(member.parameter) else 0
+        if units:
+            layers[member.layer] = math.hypot(layers.get(member.layer, 0.0), math.sqrt(units / 3.0))
+            parameters[member.name] = math.sqrt(units / 3.0)
+    fresh = {**parameters, **layers} if len(layers) > 1 else {}
     roster.notes["fresh norms"] = fresh
     return fresh

@@ -63,6 +63,11 @@ class Only:
         exclude: Sequence[str] | str | None = None,
     ) -> None:
         options.check_parts("remedy", [remedy], method="decide")
+        if getattr(remedy, "needs_whole_optimizer", False):
+            msg = (
+                f"`remedy` must not be {type(remedy).__name__}, which looks at all layers at once."
+            )
+            raise TypeError(msg)
         self.layers = options.as_globs("layers", layers)
         self.exclude = options.as_globs("exclude", exclude)
         if not self.layers:

@@ -42,7 +42,6 @@ SLOW = LearningRate(0.5, "asked")
             "clip",
         ),
     ],
-    ids=str,
 )
 def test_two_guards_that_act_on_the_same_thing_are_refused(first, second, what):
     two = [guard(**first), guard(**second, name="second")]

@@ -238,7 +238,6 @@ def test_a_training_without_an_optimizer_is_left_alone(batches, caplog):
             "StopTraining must .* nothing here reports 'saturated'",
         ),
     ],
-    ids=str,
 )
 def test_wrong_arguments_are_named_with_what_there_is_to_choose(options, message):
     with pytest.raises(ValueError, match=message):

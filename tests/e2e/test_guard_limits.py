@@ -11,9 +11,49 @@ import torch
 from torch import nn
 
 from lightning_gradguard.remedies import LimitUpdates
-from tests.e2e.guard_cases import batches, classifier, done, guard, matrices, train
+from tests.e2e.guard_cases import (
+    assert_same,
+    batches,
+    classifier,
+    done,
+    guard,
+    matrices,
+    normed,
+    train,
+)
 
 STEPS = 8  # an epoch
+
+
+def biases():
+    """Return a network of which only vectors are trained."""
+    network = normed()
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.dim() == 1)
+    return network
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.LBFGS, torch.optim.Rprop])
+def test_optimizers_whose_steps_do_not_follow_the_rate_are_left_alone(optimizer) -> None:
+    make = classifier(matrices, optimizer)
+    guarded = guard(remedies=[LimitUpdates()])
+    assert_same(train(make, guarded), train(make))
+    assert guarded.summary().acts == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "trained", "held"),
+    [
+        ({"include": "network.1*"}, normed, ["held back 1 of 8"]),
+        ({"group_by": "parameter"}, normed, ["held back 1 of 8"]),
+        ({}, biases, []),
+    ],
+    ids=["no matrix watched", "rows of parameters", "matrices frozen"],
+)
+def test_a_healthy_run_is_held_back_in_its_first_step_at_most(options, trained, held) -> None:
+    guarded = guard(remedies=[LimitUpdates()], **options)
+    train(classifier(trained), guarded)
+    assert [act[: len("held back 1 of 8")] for act in guarded.summary().acts] == held
 
 
 def by_hand(module):

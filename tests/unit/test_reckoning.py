@@ -177,6 +177,15 @@ def test_a_limit_of_one_step_is_counted_and_not_recorded() -> None:
     assert line.startswith("held back 1 of 2 steps, to 0.5 of their learning rate on the mean")
 
 
+def test_a_run_that_is_held_back_for_long_is_told_once(caplog) -> None:
+    desk = Desk()
+    for step in range(450):
+        desk.settle(decided(step, lr_factors=[0.03] if step != 220 else [1.0]))
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 2  # once in each spell
+    assert "held back the last 200 steps, the last one to 0.03 of its learning rate" in told[0]
+
+
 def test_everything_but_clipping_is_logged(caplog) -> None:
     desk = Desk()
     with caplog.at_level(logging.INFO):
