@@ -32,8 +32,8 @@ class Oversized:
     """Judge how far the applied update moved each layer's weights.
 
     Holds when an update changes a layer by more than ``max_update_ratio`` of its size two observed
-    steps in a row, or once if it is a hundred times that, if half of the layers share it, or if the
-    next loss is ten times the last. At the first three steps the limit is three times as high.
+    steps in a row, or once if it is a hundred times that, if half of several layers share it, or if
+    the next loss is ten times the last. At the first three steps the limit is three times as high.
 
     Args:
         max_update_ratio: Update over weights, per step, that no layer survives for long.
@@ -64,7 +64,8 @@ class Oversized:
         self._large_for = {layer: self._large_for.get(layer, 0) + 1 for layer in large}
         before, self._last_large = self._last_large, large
         jumped = self._loss_jumped(frame)
-        is_shared = bool(large) and middle(ratio[~np.isnan(ratio)]) >= limit
+        known = ratio[~np.isnan(ratio)]
+        is_shared = len(known) > 1 and bool(large) and middle(known) >= limit
         lasting = [
             layer
             for layer, steps in self._large_for.items()

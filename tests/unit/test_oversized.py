@@ -85,6 +85,13 @@ def test_one_large_update_counts_if_the_loss_jumps_after_it() -> None:
     assert held(oversized(), frames) == []
 
 
+def test_a_single_layer_may_take_one_long_step_to_where_it_belongs() -> None:
+    frames = [make_frame(s, [1.0], update_ratio=9.0 if s == 0 else 0.5, loss=1.0) for s in range(9)]
+    assert held(oversized(), frames) == []
+    (found, *_) = held(oversized(), [make_frame(s, [1.0], update_ratio=9.0) for s in range(9)])
+    assert found.step == 1
+
+
 def test_a_loss_that_jumps_without_a_large_update_is_none() -> None:
     frames = stream(20, lambda s: moved(s, loss=1e6 if s == 10 else 1.0))
     assert held(oversized(), frames) == []
