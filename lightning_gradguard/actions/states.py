@@ -47,6 +47,7 @@ class _Generation:
         tensors: Parameters and buffers by name, on the host.
         marks: For frozen parameters by name, where they were and how often they had been written
             to; while that stays so, states share one copy.
+        trained: Shapes of the parameters in each group of each optimizer.
         optimizers: State of each optimizer, on the host.
         others: Everything else that has a state, and that state, on the host.
         extra: What the caller wanted to keep with it.
@@ -55,6 +56,7 @@ class _Generation:
     steps: Mapping[int, int]
     tensors: Mapping[str, Tensor]
     marks: Mapping[str, tuple[int, int]]
+    trained: Sequence[Any]
     optimizers: Sequence[Any]
     others: Sequence[tuple[Stateful, Any]]
     extra: Any
@@ -127,6 +129,7 @@ class Generations:
                 dict(steps),
                 {name: self._copy_of(name, current[name], marks) for name in current},
                 marks,
+                self._trained(),
                 [_to_host(optimizer.state_dict()) for optimizer in self._optimizers],
                 [(other, _to_host(dict(other.state_dict()))) for other in self._others()],
                 extra,
@@ -218,14 +221,14 @@ class Generations:
         return None
 
     def _fits(self, state: _Generation) -> bool:
-        """Whether the optimizers have as many parameters in each group as they had then."""
-        return [_sizes(optimizer.param_groups) for optimizer in self._optimizers] == [
-            _sizes(saved["param_groups"]) for saved in state.optimizers
+        """Whether the optimizers train parameters of the same shapes as they did then."""
+        return self._trained() == state.trained
+
+    def _trained(self) -> list[list[list[torch.Size]]]:
+        return [
+            [[parameter.shape for parameter in group["params"]] for group in optimizer.param_groups]
+            for optimizer in self._optimizers
         ]
-
-
-def _sizes(groups: Sequence[Mapping[str, Any]]) -> list[int]:
-    return [len(group["params"]) for group in groups]
 
 
 def _load_(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:

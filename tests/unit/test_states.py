@@ -273,6 +273,48 @@ def test_a_state_of_other_groups_is_passed_over_before_anything_is_written() -> 
     assert_same(training.left(), before)
 
 
+def test_a_state_of_other_shapes_is_passed_over_before_anything_is_written() -> None:
+    training = Training()
+    training.run(2)
+    states = training.states()
+    states.keep({0: 2})
+    last = training.model[2]
+    last.weight = nn.Parameter(torch.ones(1, 7))
+    training.optimizer.param_groups[0]["params"][4] = last.weight
+    before = copy.deepcopy(training.model.state_dict())
+    assert not states.find(5)
+    with pytest.raises(LookupError):
+        states.restore_(5)
+    assert_same(training.model.state_dict(), before)
+
+
+class Nothing(torch.optim.SGD):
+    """An optimizer without a state, which stands where there is none."""
+
+    def __init__(self):
+        super().__init__([torch.zeros(1)], lr=0.1)
+
+    def add_param_group(self, group):
+        pass
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+def test_an_optimizer_without_a_state_fits_always() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    states = Generations(model, [Nothing()])
+    nn.init.constant_(model.weight, 1.0)
+    states.keep({0: 0})
+    nn.init.constant_(model.weight, 2.0)
+    assert not states.is_outdated
+    states.restore_(0)
+    assert model.weight.item() == 1.0
+
+
 def test_frozen_weights_are_kept_once_and_again_only_when_they_change() -> None:
     model = nn.Sequential(nn.Linear(10, 10, bias=False), nn.Linear(10, 1, bias=False))
     model[0].requires_grad_(False)
