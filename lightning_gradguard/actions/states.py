@@ -21,9 +21,12 @@ from lightning_gradguard import devices
 
 __all__ = ["Generations", "Stateful"]
 
+_Mark = tuple[int, int, int]
+
 _log: Final = logging.getLogger(__name__)
 
 _LAZY: Final = (UninitializedBuffer, UninitializedParameter)
+_WHOLE: Final = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Stateful(Protocol):
@@ -45,8 +48,8 @@ class _Generation:
     Attributes:
         steps: Completed steps of each optimizer.
         tensors: Parameters and buffers by name, on the host.
-        marks: For frozen parameters by name, where they were and how often they had been written
-            to; while that stays so, states share one copy.
+        marks: For frozen parameters by name, how to tell whether they are still the same; while
+            they are, states share one copy.
         trained: Shapes of the parameters in each group of each optimizer.
         optimizers: State of each optimizer, on the host.
         others: Everything else that has a state, and that state, on the host.
@@ -55,7 +58,7 @@ class _Generation:
 
     steps: Mapping[int, int]
     tensors: Mapping[str, Tensor]
-    marks: Mapping[str, tuple[int, int]]
+    marks: Mapping[str, _Mark]
     trained: Sequence[Any]
     optimizers: Sequence[Any]
     others: Sequence[tuple[Stateful, Any]]
@@ -74,8 +77,9 @@ class Generations:
         max_bytes: Most host memory for all of them; None is no limit. The oldest go first.
 
     Cost:
-        Each state is a copy of everything but frozen parameters, of which all states share one;
-        from a device it is made while the device goes on.
+        Each state is a copy of everything but frozen parameters, of which all states share one
+        while they stay the same; from a device it is made while the device goes on. To tell
+        whether they do takes one read of them on the device, and one host sync.
 
     Example:
         >>> model = nn.Linear(1, 1)
@@ -123,7 +127,7 @@ class Generations:
         current = _tensors_of(self._model)
         if any(isinstance(tensor, _LAZY) for tensor in current.values()):
             return  # lazy layers have no state yet
-        marks = self._marks_of_frozen(current)
+        marks = _marks_of_frozen(current)
         self._kept.append(
             _Generation(
                 dict(steps),
@@ -137,20 +141,7 @@ class Generations:
         )
         self._make_room()
 
-    def _marks_of_frozen(self, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
-        """Mark parameters that nobody trains; what is trained may be written to uncounted."""
-        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
-        trained = {id(parameter) for group in groups for parameter in group["params"]}
-        return {
-            name: (tensor.data_ptr(), tensor._version)  # noqa: SLF001 - torch has no other way to ask
-            for name, tensor in tensors.items()
-            if isinstance(tensor, nn.Parameter)
-            and not tensor.requires_grad
-            and not tensor.is_inference()
-            and id(tensor) not in trained
-        }
-
-    def _copy_of(self, name: str, tensor: Tensor, marks: Mapping[str, tuple[int, int]]) -> Tensor:
+    def _copy_of(self, name: str, tensor: Tensor, marks: Mapping[str, _Mark]) -> Tensor:
         last = self._kept[-1] if self._kept else None
         if last is not None and name in marks and last.marks.get(name) == marks[name]:
             return last.tensors[name]
@@ -243,6 +234,28 @@ def _load_(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
 
 def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _marks_of_frozen(tensors: Mapping[str, Tensor]) -> dict[str, _Mark]:
+    """Mark frozen parameters: where they are, how often they were written to, and their bits.
+
+    The bits, since a teacher that follows the weights is mostly written to through ``.data``,
+    which autograd does not count. What cannot be marked is left out.
+    """
+    places: dict[str, tuple[int, int]] = {}
+    sums: list[Tensor] = []
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, nn.Parameter) or tensor.requires_grad:
+            continue
+        try:
+            place = tensor.data_ptr(), tensor._version  # noqa: SLF001 - torch has no other way to ask
+            bits = tensor.detach().view(_WHOLE[tensor.element_size()]).sum(dtype=torch.int64)
+        except (KeyError, RuntimeError):  # in inference mode nobody counts; others have no memory
+            continue
+        places[name] = place
+        sums.append(bits if not sums else bits.to(sums[0].device))
+    found = torch.stack(sums).tolist() if sums else []
+    return {name: (*place, bits) for (name, place), bits in zip(places.items(), found, strict=True)}
 
 
 def _to_host(value: Any) -> Any:  # noqa: ANN401 - optimizers keep what they like

@@ -333,6 +333,32 @@ def test_frozen_weights_are_kept_once_and_again_only_when_they_change() -> None:
     assert torch.equal(model[0].weight, seen[0])
 
 
+def follow_by_data(teacher, student):
+    teacher.data.mul_(0.5).add_(0.5 * student.detach().data)
+
+
+def follow_by_replacing(teacher, student):
+    teacher.data = 0.5 * teacher.data + 0.5 * student.data
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex128])
+@pytest.mark.parametrize("follow", [follow_by_data, follow_by_replacing])
+@pytest.mark.usefixtures("backend")
+def test_a_teacher_that_follows_the_weights_goes_back_with_them(follow, dtype) -> None:
+    """As momentum encoders are updated everywhere: through what autograd does not count."""
+    student = nn.Parameter(torch.randn(3, 2, dtype=dtype))
+    model = nn.Module()
+    model.student, model.teacher = student, nn.Parameter(student.detach() + 1, requires_grad=False)
+    states, seen = Generations(model, [torch.optim.SGD([student], lr=0.1)]), []
+    for step in range(4):
+        states.keep({0: step})
+        seen.append(model.teacher.detach().clone())
+        follow(model.teacher, student)
+    for step in (3, 1):
+        states.restore_(step)
+        assert torch.equal(model.teacher, seen[step])
+
+
 def test_what_an_optimizer_trains_is_copied_even_where_autograd_does_not_count() -> None:
     model = nn.Linear(1, 1, bias=False)
     states = Generations(model, [torch.optim.SGD(model.parameters(), lr=0.1)])
