@@ -17,16 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from lightning_gradguard import devices
+from lightning_gradguard.actions.host import Mark, marks_of_frozen, num_bytes, to_host, wait
 
 __all__ = ["Generations", "Stateful"]
-
-_Mark = tuple[int, int, int]
 
 _log: Final = logging.getLogger(__name__)
 
 _LAZY: Final = (UninitializedBuffer, UninitializedParameter)
-_WHOLE: Final = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Stateful(Protocol):
@@ -58,7 +55,7 @@ class _Generation:
 
     steps: Mapping[int, int]
     tensors: Mapping[str, Tensor]
-    marks: Mapping[str, _Mark]
+    marks: Mapping[str, Mark]
     trained: Sequence[Any]
     optimizers: Sequence[Any]
     others: Sequence[tuple[Stateful, Any]]
@@ -109,7 +106,7 @@ class Generations:
     @property
     def num_bytes(self) -> int:
         """Host memory that all states take."""
-        return _num_bytes([[kept.tensors, kept.optimizers, kept.others] for kept in self._kept])
+        return self._num_bytes_with(())
 
     @property
     def is_outdated(self) -> bool:
@@ -127,45 +124,65 @@ class Generations:
         current = _tensors_of(self._model)
         if any(isinstance(tensor, _LAZY) for tensor in current.values()):
             return  # lazy layers have no state yet
-        marks = _marks_of_frozen(current)
+        marks = marks_of_frozen(current)
+        shared = self._still_the_same(marks)
+        optimizers = [optimizer.state_dict() for optimizer in self._optimizers]
+        others = [(other, dict(other.state_dict())) for other in self._others()]
+        if not self._make_room((current | shared, optimizers, others)):
+            return
+        copied = {name: to_host(current[name]) for name in current if name not in shared}
+        others = [(other, to_host(state)) for other, state in others]
+        optimizers = to_host(optimizers)
         self._kept.append(
             _Generation(
                 dict(steps),
-                {name: self._copy_of(name, current[name], marks) for name in current},
+                {**shared, **copied},
                 marks,
                 self._trained(),
-                [_to_host(optimizer.state_dict()) for optimizer in self._optimizers],
-                [(other, _to_host(dict(other.state_dict()))) for other in self._others()],
+                optimizers,
+                others,
                 extra,
             )
         )
-        self._make_room()
 
-    def _copy_of(self, name: str, tensor: Tensor, marks: Mapping[str, _Mark]) -> Tensor:
-        last = self._kept[-1] if self._kept else None
-        if last is not None and name in marks and last.marks.get(name) == marks[name]:
-            return last.tensors[name]
-        copied: Tensor = _to_host(tensor)
-        return copied
+    def _still_the_same(self, marks: Mapping[str, Mark]) -> dict[str, Tensor]:
+        """Return the copies of frozen parameters that the latest state has already."""
+        if not self._kept:
+            return {}
+        last = self._kept[-1]
+        same = [name for name, mark in marks.items() if last.marks.get(name) == mark]
+        return {name: last.tensors[name] for name in same}
 
-    def _make_room(self) -> None:
-        """Forget the oldest states until the others fit into the memory."""
-        if self._max_bytes is None or self.num_bytes <= self._max_bytes:
-            return
-        wanted, needed = len(self._kept), self.num_bytes
-        while self._kept and self.num_bytes > self._max_bytes:
+    def _make_room(self, parts: object) -> bool:
+        """Forget the oldest states until one more fits, and tell whether it does.
+
+        Before it is copied: where memory is short, a copy too many is what ends the run.
+        """
+        most, limit = self._kept.maxlen, self._max_bytes
+        if len(self._kept) == most:
             self._kept.popleft()
-        if not self._has_warned:
+        if limit is None:
+            return True
+        bites = self._num_bytes_with(parts) > limit
+        while self._kept and self._num_bytes_with(parts) > limit:
+            self._kept.popleft()
+        needed = self._num_bytes_with(parts)
+        if bites and not self._has_warned:
             self._has_warned = True
             _log.warning(
-                "gradguard: %d state(s) to go back to take %.3g GB, more than the %.3g GB that "
-                "`Rollback(max_bytes=...)` allows: %d are kept%s",
-                wanted,
-                needed / 1e9,
-                self._max_bytes / 1e9,
-                len(self._kept),
-                "." if self._kept else ", and going back is not possible.",
+                "gradguard: a state to go back to takes %.3g GB, and %.3g GB are allowed "
+                "(`Rollback(max_bytes=...)`): %s.",
+                num_bytes(parts) / 1e9,
+                limit / 1e9,
+                f"{len(self._kept) + 1} of {most} are kept"
+                if needed <= limit
+                else "none is kept, and going back is not possible",
             )
+        return needed <= limit
+
+    def _num_bytes_with(self, parts: object) -> int:
+        kept = [[kept.tensors, kept.optimizers, kept.others] for kept in self._kept]
+        return num_bytes([kept, parts])
 
     def find(self, before_step: int, optimizer_index: int = 0) -> bool:
         """Tell whether there is a state from before a step."""
@@ -189,7 +206,7 @@ class Generations:
         if state is None:
             msg = f"No state from before step {before_step} was kept."
             raise LookupError(msg)
-        _wait()
+        wait()
         # The optimizers first: if one of them refuses, no weight has changed yet.
         for optimizer, saved in zip(self._optimizers, state.optimizers, strict=True):
             _load_(optimizer, saved)
@@ -234,56 +251,3 @@ def _load_(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
 
 def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
-
-
-def _marks_of_frozen(tensors: Mapping[str, Tensor]) -> dict[str, _Mark]:
-    """Mark frozen parameters: where they are, how often they were written to, and their bits.
-
-    The bits, since a teacher that follows the weights is mostly written to through ``.data``,
-    which autograd does not count. What cannot be marked is left out.
-    """
-    places: dict[str, tuple[int, int]] = {}
-    sums: list[Tensor] = []
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, nn.Parameter) or tensor.requires_grad:
-            continue
-        try:
-            place = tensor.data_ptr(), tensor._version  # noqa: SLF001 - torch has no other way to ask
-            bits = tensor.detach().view(_WHOLE[tensor.element_size()]).sum(dtype=torch.int64)
-        except (KeyError, RuntimeError):  # in inference mode nobody counts; others have no memory
-            continue
-        places[name] = place
-        sums.append(bits if not sums else bits.to(sums[0].device))
-    found = torch.stack(sums).tolist() if sums else []
-    return {name: (*place, bits) for (name, place), bits in zip(places.items(), found, strict=True)}
-
-
-def _to_host(value: Any) -> Any:  # noqa: ANN401 - optimizers keep what they like
-    if isinstance(value, Tensor):
-        value = value.detach()
-        if devices.is_host(value.device):
-            return value.clone()
-        pinned = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
-        return pinned.copy_(value, non_blocking=True)
-    if isinstance(value, dict):
-        return {key: _to_host(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_to_host(item) for item in value)
-    return copy.deepcopy(value)
-
-
-def _num_bytes(value: Any, seen: set[int] | None = None) -> int:  # noqa: ANN401 - see above
-    """Return the memory of all tensors, each counted once."""
-    seen = set() if seen is None else seen
-    if isinstance(value, Tensor):
-        is_known = id(value) in seen
-        seen.add(id(value))
-        return 0 if is_known else value.numel() * value.element_size()
-    parts = value.values() if isinstance(value, dict) else value
-    return sum(_num_bytes(p, seen) for p in parts) if isinstance(value, (dict, list, tuple)) else 0
-
-
-def _wait() -> None:
-    """Let copies from a device arrive."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

@@ -8,7 +8,9 @@ import re
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from lightning_gradguard.actions import states as states_file
 from lightning_gradguard.actions.scaler import ScalerKeeper
 from lightning_gradguard.actions.states import Generations
 
@@ -371,10 +373,61 @@ def test_what_an_optimizer_trains_is_copied_even_where_autograd_does_not_count()
 
 @pytest.mark.parametrize(
     ("max_bytes", "said"),
-    [(8, "12e-09|1.2e-08 GB.*2 are kept\\."), (3, "0 are kept, and going back is not possible")],
+    [
+        (8, "takes 4e-09 GB, and 8e-09 GB are allowed .*: 2 of 4 are kept\\."),
+        (3, "takes 4e-09 GB, and 3e-09 GB are allowed .*: none is kept, and going back is not"),
+    ],
 )
 def test_memory_that_is_too_small_is_said_once(max_bytes, said, caplog) -> None:
     kept(10, 20, 30, 40, max_bytes=max_bytes)
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert re.search(said, record.getMessage())
+
+
+class Memory(TorchDispatchMode):
+    """Add up what copies take."""
+
+    copied = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.clone.default:
+            self.copied += result.numel() * result.element_size()
+        return result
+
+
+def test_a_state_that_does_not_fit_is_never_copied() -> None:
+    training = Training().run(1)
+    states = training.states(max_bytes=100)
+    with Memory() as memory:
+        states.keep({0: 1})
+    assert (len(states), memory.copied) == (0, 0)
+    states = training.states()
+    with Memory() as memory:
+        states.keep({0: 1})
+    assert states.num_bytes == memory.copied > 100
+
+
+@pytest.mark.parametrize("options", [{"max_bytes": 8}, {"most": 2}])
+def test_the_oldest_go_before_the_next_is_copied(options, monkeypatch) -> None:
+    found = []
+    states, _ = kept(10, 20, **options)
+    copy_of = states_file.to_host
+    monkeypatch.setattr(
+        states_file, "to_host", lambda value: found.append(states.num_bytes) or copy_of(value)
+    )
+    states.keep({0: 30})
+    assert set(found) == {4}
+    assert states.num_bytes == 8
+
+
+def test_frozen_weights_that_fit_once_do_not_count_again() -> None:
+    model = nn.Sequential(nn.Linear(10, 10, bias=False), nn.Linear(10, 1, bias=False))
+    model[0].requires_grad_(False)
+    states = Generations(model, [], max_bytes=400 + 3 * 40)
+    for step in range(5):
+        states.keep({0: step})
+    assert (len(states), states.num_bytes) == (3, 520)
+    assert states.find(2)
+    assert not states.find(1)
