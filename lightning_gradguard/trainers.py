@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
+from lightning_gradguard.actions.averages import Count
 from lightning_gradguard.ranks import Ranks
 from lightning_gradguard.sinks import ConsoleSink, LoggerSink, Sink, TensorBoardSink
 
@@ -151,7 +152,8 @@ def others_with_state(trainer: Trainer) -> list[Any]:
     schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
     averages = [getattr(callback, "_average_model", None) for callback in callbacks]
-    found = [*schedules, scaler(trainer), *averages]
+    counts = [Count(one) for one in callbacks if hasattr(one, "n_averaged")]
+    found = [*schedules, scaler(trainer), *averages, *counts]
     return [one for one in found if callable(getattr(one, "load_state_dict", None))]
 
 

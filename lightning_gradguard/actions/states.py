@@ -216,7 +216,7 @@ class Generations:
                 now[name].copy_(tensor)
         current = self._others()
         for other, saved in state.others:
-            if any(other is one for one in current):
+            if other in current:
                 other.load_state_dict(copy.deepcopy(saved))
         while self._kept and self._kept[-1] is not state:
             self._kept.pop()

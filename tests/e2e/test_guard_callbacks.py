@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import (
     BaseFinetuning,
@@ -73,6 +74,38 @@ def test_it_goes_back_while_weights_are_averaged_over_epochs() -> None:
     run = train(classifier(normed, AdamW), guarded, swa, data=data, max_epochs=3)
     assert done(guarded, "rollback") == [10]
     assert all(weights.isfinite().all() for weights in run.module.parameters())
+
+
+class Starts(pl.Callback):
+    """Remember the weights at the start of each epoch, which is when they are averaged."""
+
+    def __init__(self):
+        self.weights = []
+
+    def on_train_epoch_start(self, trainer, module):
+        self.weights.append([weights.detach().clone() for weights in module.parameters()])
+
+
+def plain():
+    """Return a network without norm layers, for which SWA would add an epoch."""
+    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize(
+    ("step", "before", "counted"),
+    [(10, 7, (2, 3)), (18, 15, (1, 3)), (18, 7, (3,))],
+    ids=["before its start", "by one weight", "before its start, later"],
+)
+def test_what_an_average_had_taken_in_since_is_not_in_it(step, before, counted) -> None:
+    """Epochs have eight steps, and the average begins with the second."""
+    swa = StochasticWeightAveraging(1e-2, swa_epoch_start=2, annealing_epochs=1)
+    guarded, starts = returning(step=step, before=before), Starts()
+    data = batches(64, 6)
+    run = train(classifier(plain, AdamW), guarded, swa, starts, data=data, max_epochs=4)
+    assert done(guarded, "rollback") == [step]
+    for i, weights in enumerate(run.module.parameters()):
+        expected = torch.stack([starts.weights[epoch][i] for epoch in counted]).mean(0)
+        torch.testing.assert_close(weights.detach(), expected)
 
 
 class Thaw(BaseFinetuning):
