@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gradguard.actions.averages import Count
+from lightning_gradguard.host_memory import host_memory
 from lightning_gradguard.ranks import Ranks
 from lightning_gradguard.sinks import ConsoleSink, LoggerSink, Sink, TensorBoardSink
 
@@ -132,15 +133,12 @@ def scaler(trainer: Trainer) -> Any:  # noqa: ANN401 - torch's, or a plugin's ow
 
 
 def share_of_host_memory(trainer: Trainer) -> int | None:
-    """Return a quarter of this machine's memory in bytes, divided by the processes that train here.
+    """Return a quarter of the memory there is, in bytes, divided by the processes that train here.
 
     None where the system does not say how much it has.
     """
-    try:
-        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # not on Windows
-        return None
-    return whole // 4 // max(1, trainer.num_devices)
+    whole = host_memory()
+    return None if whole is None else whole // 4 // max(1, trainer.num_devices)
 
 
 def others_with_state(trainer: Trainer) -> list[Any]:

@@ -35,7 +35,7 @@ class Rollback:
             if that is more and it does not look at every step; ``>= 1``.
         generations: How many states are kept; ``>= 1``.
         max_bytes: Most host memory that they may take; None is a quarter of what the machine has,
-            shared by the processes that train there.
+            or its container, shared by the processes that train there.
 
     Raises:
         ValueError: A number is out of range, or there is no such kind.
