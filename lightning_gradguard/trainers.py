@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
-from lightning_gradguard.actions.averages import Count
+from lightning_gradguard.actions.averages import Average
 from lightning_gradguard.host_memory import host_memory
 from lightning_gradguard.ranks import Ranks
 from lightning_gradguard.sinks import ConsoleSink, LoggerSink, Sink, TensorBoardSink
@@ -148,11 +148,18 @@ def others_with_state(trainer: Trainer) -> list[Any]:
     `StochasticWeightAveraging`, `WeightAveraging` and those made from it.
     """
     schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
-    averages = [getattr(callback, "_average_model", None) for callback in callbacks]
-    counts = [Count(one) for one in callbacks if hasattr(one, "n_averaged")]
-    found = [*schedules, scaler(trainer), *averages, *counts]
+    found = [*schedules, scaler(trainer), *_averages(trainer)]
     return [one for one in found if callable(getattr(one, "load_state_dict", None))]
+
+
+def _averages(trainer: Trainer) -> list[Average]:
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector
+    found = [(callback, getattr(callback, "_average_model", None)) for callback in callbacks]
+    return [
+        Average(callback, average, trainer.lightning_module)
+        for callback, average in found
+        if isinstance(average, nn.Module)
+    ]
 
 
 def ranks(trainer: Trainer) -> Ranks:

@@ -1,7 +1,8 @@
-"""How many weights are in an average that a callback keeps.
+"""Averages of the weights that callbacks keep, as parts that have a state.
 
-In: a callback that averages weights and counts them beside the average, as Lightning's
-`StochasticWeightAveraging` does. Out: the count, as something with a state to go back to.
+In: a callback of Lightning's that averages weights. Out: its average as it was some steps ago. An
+average that had not begun then is what the weights were: else it would end as it was made, which
+is untrained.
 """
 
 from __future__ import annotations
@@ -10,35 +11,53 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Count"]
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+__all__ = ["Average"]
 
 
 @dataclass(frozen=True)
-class Count:
-    """The count of one callback; equal to others of the same.
+class Average:
+    """An average, equal to any other of the same callback.
 
     Attributes:
-        callback: Its ``n_averaged`` is a tensor, or None before the first average.
+        callback: Keeps it, and counts what went into it where the average does not.
+        average: The averaged model.
+        model: The model that is trained.
 
-    Example:
-        >>> from types import SimpleNamespace
-        >>> import torch
-        >>> average = SimpleNamespace(n_averaged=None)
-        >>> then = Count(average).state_dict()
-        >>> average.n_averaged = torch.tensor(3)
-        >>> Count(average).load_state_dict(then)
-        >>> average.n_averaged
-        tensor(0)
+    Cost:
+        Asks the device whether it has begun.
     """
 
     callback: Any
+    average: nn.Module
+    model: nn.Module
 
-    def state_dict(self) -> dict[str, int]:
-        """Return it."""
-        count = self.callback.n_averaged
-        return {"n_averaged": 0 if count is None else int(count)}
+    @property
+    def _count(self) -> Tensor | None:
+        counts = self.average if isinstance(self.average, AveragedModel) else self.callback
+        count: Tensor | None = getattr(counts, "n_averaged", None)
+        return count
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Take it; an average that has not begun has none to take."""
-        if self.callback.n_averaged is not None:
-            self.callback.n_averaged.fill_(state["n_averaged"])
+    def state_dict(self) -> dict[str, Any]:
+        """Return the average and how much went into it; the weights before anything did."""
+        count = 0 if self._count is None else int(self._count)
+        return {"count": count, "tensors": _tensors_of(self.average if count else self.model)}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take them back."""
+        if self._count is not None:
+            self._count.fill_(state["count"])
+        for name, tensor in _tensors_of(self.average).items():
+            saved = state["tensors"].get(name)
+            if saved is not None and saved.shape == tensor.shape:
+                tensor.copy_(saved)
+
+
+def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    inner = model.module if isinstance(model, AveragedModel) else model
+    named = [*inner.named_parameters(), *inner.named_buffers()]
+    return {name: tensor.detach() for name, tensor in named}

@@ -55,7 +55,7 @@ def broken_weights():
 def returning(step=BROKEN, before=5):
     """Return a guard that goes back after a step."""
     back = At({step}, GoBack(before, "asked"))
-    return guard(remedies=[back, Rollback("dead", every_n_steps=2, generations=9)])
+    return guard(remedies=[back, Rollback("dead", every_n_steps=2, generations=12)])
 
 
 def test_an_average_of_the_weights_goes_back_with_them() -> None:
@@ -106,6 +106,28 @@ def test_what_an_average_had_taken_in_since_is_not_in_it(step, before, counted) 
     for i, weights in enumerate(run.module.parameters()):
         expected = torch.stack([starts.weights[epoch][i] for epoch in counted]).mean(0)
         torch.testing.assert_close(weights.detach(), expected)
+
+
+class Late(EMAWeightAveraging):
+    """Begin to average with a step."""
+
+    def __init__(self, start):
+        super().__init__(decay=0.5, update_starting_at_step=start)
+
+
+@pytest.mark.parametrize(
+    "make_average",
+    [lambda: StochasticWeightAveraging(1e-2, swa_epoch_start=2), lambda: Late(20)],
+    ids=["over epochs", "over steps"],
+)
+def test_an_average_that_begins_after_the_state_is_never_left_untrained(make_average) -> None:
+    """Two epochs of 12 steps; from the last one back to before anything was averaged."""
+    make, data = classifier(plain, AdamW), batches(96, 6)
+    guarded = returning(step=23, before=10)
+    run = train(make, guarded, make_average(), data=data, max_epochs=2)
+    assert done(guarded, "rollback") == [23]
+    expected = train(make, data=data, max_steps=10).weights
+    torch.testing.assert_close(run.weights, expected, rtol=0.0, atol=0.0)
 
 
 class Thaw(BaseFinetuning):
