@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer
 
+from lightning_gradguard.actions.writing import write_
+
 __all__ = ["Buffers"]
 
 _MOST_KEPT: Final = 1 << 24
@@ -146,7 +148,7 @@ def _put_back_(kept: _Kept, flag: bool | Tensor) -> None:  # noqa: FBT001 - as `
         flag = bool(flag)
     if flag is True or now is None:
         if flag and (not is_other or _version(kept.buffer) != kept.version):
-            _write_(kept.buffer, kept.copy)
+            write_(kept.buffer, kept.copy)
         if flag:
             kept.module._buffers[kept.key] = kept.buffer
     elif isinstance(flag, Tensor):
@@ -154,13 +156,8 @@ def _put_back_(kept: _Kept, flag: bool | Tensor) -> None:  # noqa: FBT001 - as `
         if is_other:
             kept.module._buffers[kept.key] = chosen
         else:
-            _write_(now, chosen)
+            write_(now, chosen)
     kept.version = _version(kept.buffer)
-
-
-def _write_(buffer: Tensor, values: Tensor) -> None:
-    if not buffer.is_inference():
-        buffer.copy_(values)
 
 
 def _has_running_statistics(module: nn.Module) -> bool:

@@ -11,19 +11,23 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from lightning_gradguard.actions.host import Mark, marks_of_frozen, num_bytes, to_host, wait
+from lightning_gradguard.actions.writing import write_
 
 __all__ = ["Generations", "Stateful"]
 
 _log: Final = logging.getLogger(__name__)
 
 _LAZY: Final = (UninitializedBuffer, UninitializedParameter)
+
+
+_Trained: TypeAlias = Sequence[Sequence[Sequence[tuple[Tensor, torch.Size]]]]
 
 
 class Stateful(Protocol):
@@ -47,7 +51,7 @@ class _Generation:
         tensors: Parameters and buffers by name, on the host.
         marks: For frozen parameters by name, how to tell whether they are still the same; while
             they are, states share one copy.
-        trained: Shapes of the parameters in each group of each optimizer.
+        trained: The parameters in each group of each optimizer, and their shapes.
         optimizers: State of each optimizer, on the host.
         others: Everything else that has a state, and that state, on the host.
         extra: What the caller wanted to keep with it.
@@ -56,7 +60,7 @@ class _Generation:
     steps: Mapping[int, int]
     tensors: Mapping[str, Tensor]
     marks: Mapping[str, Mark]
-    trained: Sequence[Any]
+    trained: _Trained
     optimizers: Sequence[Any]
     others: Sequence[tuple[Stateful, Any]]
     extra: Any
@@ -124,6 +128,8 @@ class Generations:
         current = _tensors_of(self._model)
         if any(isinstance(tensor, _LAZY) for tensor in current.values()):
             return  # lazy layers have no state yet
+        if self.is_outdated:
+            self._kept.clear()
         marks = marks_of_frozen(current)
         shared = self._still_the_same(marks)
         optimizers = [optimizer.state_dict() for optimizer in self._optimizers]
@@ -207,17 +213,11 @@ class Generations:
             msg = f"No state from before step {before_step} was kept."
             raise LookupError(msg)
         wait()
-        # The optimizers first: if one of them refuses, no weight has changed yet.
-        for optimizer, saved in zip(self._optimizers, state.optimizers, strict=True):
-            _load_(optimizer, saved)
+        self._load_(state)  # first: it may be refused
         now = _tensors_of(self._model)
         for name, tensor in state.tensors.items():
-            if name in now and now[name].shape == tensor.shape and not now[name].is_inference():
-                now[name].copy_(tensor)
-        current = self._others()
-        for other, saved in state.others:
-            if other in current:
-                other.load_state_dict(copy.deepcopy(saved))
+            if name in now and now[name].shape == tensor.shape:
+                write_(now[name], tensor)
         while self._kept and self._kept[-1] is not state:
             self._kept.pop()
         return state.extra
@@ -229,17 +229,36 @@ class Generations:
         return None
 
     def _fits(self, state: _Generation) -> bool:
-        """Whether the optimizers train parameters of the same shapes as they did then."""
-        return self._trained() == state.trained
+        """Whether the optimizers train what they trained then, and of the same shapes."""
+        return _key(self._trained()) == _key(state.trained)
 
-    def _trained(self) -> list[list[list[torch.Size]]]:
+    def _trained(self) -> _Trained:
         return [
-            [[parameter.shape for parameter in group["params"]] for group in optimizer.param_groups]
+            [[(p, p.shape) for p in group["params"]] for group in optimizer.param_groups]
             for optimizer in self._optimizers
         ]
 
+    def _load_(self, state: _Generation) -> None:
+        """Give everything that loads itself its state: all of it, or nothing."""
+        optimizers, current = list(self._optimizers), self._others()
+        others = [(other, saved) for other, saved in state.others if other in current]
+        before = [(part, part.state_dict()) for part in [*optimizers, *(o for o, _ in others)]]
+        try:
+            for optimizer, saved in zip(optimizers, state.optimizers, strict=True):
+                _load_optimizer_(optimizer, saved)
+            for other, saved in others:
+                other.load_state_dict(copy.deepcopy(saved))
+        except Exception:
+            for part, was in before:
+                part.load_state_dict(was)
+            raise
 
-def _load_(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+
+def _key(trained: _Trained) -> list[Any]:
+    return [[[(id(p), shape) for p, shape in group] for group in one] for one in trained]
+
+
+def _load_optimizer_(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
     """Take a state back; what has been added to the groups since, as schedules do, stays."""
     before = [dict(group) for group in optimizer.param_groups]
     # A copy: the optimizer would go on writing to what it is given.
@@ -250,4 +269,5 @@ def _load_(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
 
 
 def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {name: tensor for name, tensor in named.items() if not tensor.is_meta}

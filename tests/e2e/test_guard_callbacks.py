@@ -169,6 +169,36 @@ def test_it_goes_back_to_after_a_group_was_added() -> None:
     assert len(run.trainer.optimizers[0].param_groups) == 2
 
 
+class Exchanges(pl.Callback):
+    """Put another layer in, with a state of its own, in the middle of training."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == 5:
+            torch.manual_seed(0)
+            pl_module.network[0] = nn.Linear(6, 8, bias=False)
+            (optimizer,) = trainer.optimizers
+            optimizer.param_groups[0]["params"][:] = pl_module.parameters()
+            optimizer.state.clear()
+
+
+def test_it_never_goes_back_to_before_a_layer_was_exchanged() -> None:
+    make, guarded = classifier(normed, AdamW), returning(step=7, before=5)
+    run = train(make, guarded, Exchanges())
+    assert_same(run, train(make, Exchanges()))
+    assert [(a.what, a.step) for a in guarded.actions] == [("give_up", 7)]
+
+
+@pytest.mark.filterwarnings("ignore:`LightningModule.configure_optimizers` returned")
+def test_a_module_without_optimizers_is_guarded_to_the_end(caplog) -> None:
+    def make():
+        module = classifier(normed)()
+        module.configure_optimizers = lambda: None
+        return module
+
+    train(make, guard(policy="auto"))
+    assert not [record for record in caplog.records if record.levelname == "CRITICAL"]
+
+
 @pytest.mark.filterwarnings(NONE_WARNING)
 def test_a_mask_that_validation_has_cached_does_no_harm() -> None:
     class Masked(nn.Module):

@@ -83,6 +83,17 @@ def test_whatever_took_its_place_a_buffer_comes_back(flag, other) -> None:
 
 
 @either_flag
+def test_a_buffer_that_repeats_its_memory_is_put_back(flag) -> None:
+    model = nn.Module()
+    model.register_buffer("kept", torch.ones(1).expand(4))
+    buffers = Buffers(model)
+    buffers.remember()
+    model.kept[:1] += 1.0
+    assert buffers.restore_(flag) == []
+    assert model.kept.tolist() == [1.0] * 4
+
+
+@either_flag
 def test_a_buffer_written_to_and_then_exchanged_comes_back_as_it_was(flag) -> None:
     model = Holder(1.0, 2.0)
     buffers = Buffers(model)

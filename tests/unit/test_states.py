@@ -431,3 +431,65 @@ def test_frozen_weights_that_fit_once_do_not_count_again() -> None:
     assert (len(states), states.num_bytes) == (3, 520)
     assert states.find(2)
     assert not states.find(1)
+
+
+@pytest.mark.parametrize("change", ["another", "grown"])
+def test_parameters_that_are_not_those_of_then_take_no_state(change) -> None:
+    training = Training().run(1)
+    states = training.states()
+    states.keep({0: 1})
+    if change == "another":
+        training.optimizer.param_groups[0]["params"][0] = nn.Parameter(torch.ones(4, 3))
+        training.optimizer.state.clear()
+    else:
+        training.model[0].weight.data = torch.ones(7, 3)
+    assert states.is_outdated
+    assert not states.find(5)
+    states.keep({0: 2})
+    assert len(states) == 1  # what fits no more takes no memory
+
+
+def test_a_state_that_is_refused_in_the_middle_changes_nothing(monkeypatch) -> None:
+    training = Training().run(3)
+    states = training.states()
+    states.keep({0: 3})
+    before = training.run(2).left()
+
+    def refuse(self, state):
+        monkeypatch.undo()
+        msg = "not mine"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(type(training.schedule), "load_state_dict", refuse)
+    with pytest.raises(RuntimeError, match="not mine"):
+        states.restore_(3)
+    assert_same(training.left(), before)
+    states.restore_(3)  # and it may be tried again
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.ones(4).expand(3, 4),
+        torch.ones(9)[1:],
+        torch.ones(2, 3, 4, 4).to(memory_format=torch.channels_last),
+        torch.full((2,), torch.nan),
+        torch.eye(2).to_sparse(),
+        torch.ones(2, device="meta"),
+        torch.ones(0),
+    ],
+    ids=["repeated", "part", "channels last", "nan", "sparse", "meta", "empty"],
+)
+def test_buffers_and_frozen_weights_of_any_kind_are_no_trouble(tensor) -> None:
+    model = nn.Linear(1, 1)
+    model.frozen = nn.Parameter(tensor, requires_grad=False)
+    model.register_buffer("kept", tensor)
+    states, weight = Generations(model, []), model.weight.detach().clone()
+    states.keep({0: 0})
+    states.keep({0: 1})
+    nn.init.constant_(model.weight, 9.0)
+    states.restore_(0)
+    assert torch.equal(model.weight, weight)
+    if not tensor.is_meta:
+        now = model.kept.to_dense()
+        torch.testing.assert_close(now, tensor.to_dense(), equal_nan=True)
