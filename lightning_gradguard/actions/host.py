@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,6 @@ __all__ = ["Mark", "marks_of_frozen", "num_bytes", "to_host", "wait"]
 
 Mark = tuple[int, int, int]
 """Where a tensor is, how often it was written to, and the sum of its bits."""
-
-_WHOLE: Final = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def to_host(value: Any) -> Any:  # noqa: ANN401 - optimizers keep what they like
@@ -67,10 +65,30 @@ def marks_of_frozen(tensors: Mapping[str, Tensor]) -> dict[str, Mark]:
             continue
         try:
             place = tensor.data_ptr(), tensor._version  # noqa: SLF001 - torch has no other way to ask
-            bits = tensor.detach().view(_WHOLE[tensor.element_size()]).sum(dtype=torch.int64)
-        except (KeyError, RuntimeError):  # in inference mode nobody counts; others have no memory
-            continue
+            bits = _sum_of_bits(tensor)
+        except (RuntimeError, NotImplementedError):
+            continue  # in inference mode nobody counts; others have no memory
         places[name] = place
         sums.append(bits if not sums else bits.to(sums[0].device))
     found = torch.stack(sums).tolist() if sums else []
     return {name: (*place, bits) for (name, place), bits in zip(places.items(), found, strict=True)}
+
+
+def _sum_of_bits(tensor: Tensor) -> Tensor:
+    """Return a sum of the memory that a tensor is in, shape ``()``.
+
+    As words of eight bytes, in which torch sums without a copy: one of smaller numbers would take
+    several times the tensor.
+    """
+    whole = _bytes_of(tensor)
+    first = min(-whole.storage_offset() % 8, whole.numel())
+    last = first + (whole.numel() - first) // 8 * 8
+    ends = whole[:first].sum(dtype=torch.int64) + whole[last:].sum(dtype=torch.int64)
+    return ends + whole[first:last].view(torch.int64).sum()
+
+
+def _bytes_of(tensor: Tensor) -> Tensor:
+    storage = tensor.untyped_storage()
+    if storage.nbytes() != tensor.numel() * tensor.element_size():
+        return tensor.detach().view(-1).view(torch.uint8)  # a part of one, if without gaps
+    return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)

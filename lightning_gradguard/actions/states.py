@@ -24,6 +24,8 @@ __all__ = ["Generations", "Stateful"]
 
 _log: Final = logging.getLogger(__name__)
 
+_NONE_KEPT: Final = "none is kept, and going back is not possible"
+
 _LAZY: Final = (UninitializedBuffer, UninitializedParameter)
 
 
@@ -165,26 +167,26 @@ class Generations:
         Before it is copied: where memory is short, a copy too many is what ends the run.
         """
         most, limit = self._kept.maxlen, self._max_bytes
-        if len(self._kept) == most:
+        needed = num_bytes(parts)
+        does_fit = limit is None or needed <= limit
+        if does_fit and len(self._kept) == most:
             self._kept.popleft()
         if limit is None:
             return True
         bites = self._num_bytes_with(parts) > limit
-        while self._kept and self._num_bytes_with(parts) > limit:
+        while does_fit and self._num_bytes_with(parts) > limit:
             self._kept.popleft()
-        needed = self._num_bytes_with(parts)
         if bites and not self._has_warned:
             self._has_warned = True
+            left = len(self._kept) + does_fit
             _log.warning(
                 "gradguard: a state to go back to takes %.3g GB, and %.3g GB are allowed "
                 "(`Rollback(max_bytes=...)`): %s.",
-                num_bytes(parts) / 1e9,
+                needed / 1e9,
                 limit / 1e9,
-                f"{len(self._kept) + 1} of {most} are kept"
-                if needed <= limit
-                else "none is kept, and going back is not possible",
+                f"{left} of {most} are kept" if left else _NONE_KEPT,
             )
-        return needed <= limit
+        return does_fit
 
     def _num_bytes_with(self, parts: object) -> int:
         kept = [[kept.tensors, kept.optimizers, kept.others] for kept in self._kept]

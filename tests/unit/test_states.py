@@ -493,3 +493,41 @@ def test_buffers_and_frozen_weights_of_any_kind_are_no_trouble(tensor) -> None:
     if not tensor.is_meta:
         now = model.kept.to_dense()
         torch.testing.assert_close(now, tensor.to_dense(), equal_nan=True)
+
+
+def test_a_state_that_does_not_fit_makes_no_other_go() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    states = Generations(model, [], max_bytes=4)
+    states.keep({0: 0})
+    model.register_buffer("more", torch.zeros(1))
+    states.keep({0: 1})
+    assert states.find(0)  # the start is still there to go back to
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int8, torch.float32, torch.float64])
+def test_to_tell_whether_frozen_weights_are_the_same_takes_no_copy_of_them(dtype) -> None:
+    """By the allocator's own count, which is there on a device and in the profiler."""
+    model = nn.Module()
+    model.frozen = nn.Parameter(torch.ones(100_003).to(dtype), requires_grad=False)
+    states = Generations(model, [])
+    states.keep({0: 0})
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        states.keep({0: 1})
+    most = max(event.self_cpu_memory_usage for event in profile.key_averages())
+    assert most < 10_000
+
+
+@pytest.mark.parametrize("start", range(9))
+@pytest.mark.parametrize("entry", [0, 7, 12])
+def test_a_frozen_part_of_a_larger_tensor_is_seen_to_change_and_only_that(start, entry) -> None:
+    whole = torch.zeros(40, dtype=torch.uint8)
+    model = nn.Module()
+    model.frozen = nn.Parameter(whole[start : start + 13], requires_grad=False)
+    states, sizes = Generations(model, []), []
+    for change in (None, start + 20, start + entry):
+        if change is not None:
+            whole.data[change] = 1
+        states.keep({0: 0})
+        sizes.append(states.num_bytes)
+    assert sizes == [13, 13, 26]
