@@ -42,6 +42,9 @@ __all__ = [
     "window_batches",
 ]
 
+_UNKNOWN: Final = 1 << 62
+"""Bytes that no machine has; a power of two, which float32 keeps."""
+
 _NOT_SET: Final = {"", "0", "false", "no", "off"}
 
 
@@ -135,10 +138,13 @@ def scaler(trainer: Trainer) -> Any:  # noqa: ANN401 - torch's, or a plugin's ow
 def share_of_host_memory(trainer: Trainer) -> int | None:
     """Return a quarter of the memory there is, in bytes, divided by the processes that train here.
 
-    None where the system does not say how much it has.
+    The smallest of all ranks', so that all keep as many states; every rank must ask. None where
+    no system says how much it has.
     """
     whole = host_memory()
-    return None if whole is None else whole // 4 // max(1, trainer.num_devices)
+    share = _UNKNOWN if whole is None else whole // 4 // max(1, trainer.num_devices)
+    least = -largest_over_ranks(trainer, -share)
+    return None if least >= _UNKNOWN else least
 
 
 def others_with_state(trainer: Trainer) -> list[Any]:

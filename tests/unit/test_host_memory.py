@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from lightning_gradguard import host_memory as file
+from lightning_gradguard import trainers
 
 MACHINE = 2**40
 
@@ -43,3 +46,32 @@ def test_a_container_has_no_more_than_it_may(limits, version, said, expected) ->
 def test_where_the_system_does_not_say_nobody_guesses(monkeypatch) -> None:
     monkeypatch.delattr(os, "sysconf")
     assert file.host_memory() is None
+
+
+def training(devices=1, others=()):
+    """Return a trainer of a process, and what other ranks put into a reduction."""
+
+    def reduce(number: torch.Tensor, reduce_op: str) -> torch.Tensor:
+        assert reduce_op == "max"
+        return torch.stack([number, *map(torch.tensor, map(float, others))]).max()
+
+    strategy = SimpleNamespace(root_device=torch.device("cpu"), reduce=reduce)
+    return SimpleNamespace(num_devices=devices, world_size=1 + len(others), strategy=strategy)
+
+
+@pytest.mark.usefixtures("limits")
+def test_processes_of_one_machine_share_a_quarter_of_it() -> None:
+    assert trainers.share_of_host_memory(training()) == MACHINE // 4
+    assert trainers.share_of_host_memory(training(devices=8)) == MACHINE // 32
+
+
+@pytest.mark.usefixtures("limits")
+def test_the_rank_with_the_least_memory_decides_for_all() -> None:
+    """Else one rank would go back to a state that another has no more."""
+    assert trainers.share_of_host_memory(training(others=[-(2**30), -(2**40)])) == 2**30
+
+
+@pytest.mark.parametrize("others", [(), (-(2**62),)])
+def test_where_no_system_says_there_is_no_limit(others, monkeypatch) -> None:
+    monkeypatch.delattr(os, "sysconf")
+    assert trainers.share_of_host_memory(training(others=others)) is None
