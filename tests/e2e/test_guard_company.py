@@ -83,15 +83,6 @@ def test_two_guards_that_act_on_different_things_act_as_one():
     assert done(two[1], "reduce_lr") == [2]
 
 
-@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.LBFGS])
-def test_two_guards_that_both_lower_rates_multiply_and_leave_the_users_rate(kind):
-    make = classifier(normed, kind)
-    two = [guard(remedies=[From([2], SLOW)], name=name) for name in ("first", "second")]
-    run = train(make, *two)
-    assert_same(run, train(make, guard(remedies=[From([2], LearningRate(0.25, "asked"))])))
-    assert run.trainer.optimizers[0].param_groups[0]["lr"] == 0.01
-
-
 # What it costs.
 
 
