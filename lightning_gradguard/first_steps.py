@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lightning_gradguard import trainers
 from lightning_gradguard.eager import eager
+from lightning_gradguard.writes import num_writes
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
@@ -64,7 +65,7 @@ class Misplaced:
             return None
         before = [p.grad for p in trainers.parameters_of(optimizer) if p.grad is not None]
         # A line search closes several times, and clips between: only the first time counts.
-        looks = iter(([(gradient, _version(gradient)) for gradient in before],))
+        looks = iter(([(gradient, num_writes(gradient)) for gradient in before],))
 
         def look_then_close() -> Any:  # noqa: ANN401 - whatever the closure returns
             for seen in looks:
@@ -81,7 +82,7 @@ class Misplaced:
     def _compare(
         self, optimizer: torch.optim.Optimizer, seen: Sequence[tuple[Tensor, int]]
     ) -> None:
-        is_changed = any(_version(g) != version and bool(g.any()) for g, version in seen)
+        is_changed = any(num_writes(g) != version and bool(g.any()) for g, version in seen)
         if self.is_over or not is_changed:
             return
         self._left = 0
@@ -110,7 +111,7 @@ class Bypassed:
             for name, p in model.named_parameters()
             if p.requires_grad and id(p) not in known
         ]
-        self._strangers = [(name, p, _version(p)) for name, p in strangers]
+        self._strangers = [(name, p, num_writes(p)) for name, p in strangers]
         self._with_gradient: set[int] = set()
 
     @property
@@ -132,24 +133,17 @@ class Bypassed:
         trained = [
             name
             for name, p, version in self._strangers
-            if id(p) in self._with_gradient and id(p) not in known and _version(p) != version
+            if id(p) in self._with_gradient and id(p) not in known and num_writes(p) != version
         ]
-        self._strangers = [(name, p, _version(p)) for name, p, _ in self._strangers]
+        self._strangers = [(name, p, num_writes(p)) for name, p, _ in self._strangers]
         self._with_gradient = set()
         self._batches_left -= 1
         self._left -= bool(trained)
         if trained and self._left == 0:
             more = f" and {len(trained) - 1} more" if len(trained) > 1 else ""
             _log.warning(
-                "gradguard cannot guard %s%s: an optimizer that the trainer does not know trains "
-                "them. Return it from `configure_optimizers`.",
+                "gradguard cannot guard %s%s: something that the trainer does not know changes "
+                "them. If it is an optimizer, return it from `configure_optimizers`.",
                 trained[0],
                 more,
             )
-
-
-def _version(tensor: Tensor) -> int:
-    try:
-        return tensor._version  # noqa: SLF001 - torch has no other way to ask
-    except RuntimeError:  # made in inference mode, where nobody counts
-        return 0

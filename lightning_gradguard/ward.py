@@ -20,6 +20,7 @@ from lightning_gradguard.assemble import StepContext
 from lightning_gradguard.episodes import Episode
 from lightning_gradguard.findings import Finding
 from lightning_gradguard.frame import Frame
+from lightning_gradguard.frame_state import frame_from_dict, frame_to_dict
 from lightning_gradguard.ranks import Ranks
 from lightning_gradguard.remedies.base import Moment
 from lightning_gradguard.remedies.council import Council, Verdict
@@ -262,11 +263,15 @@ class Ward:
             "lr_factors": list(self.lr_factors),
             "cut": self.cut,
             "remedies": self.council.state_dict(),
+            "frames": [frame_to_dict(frame) for frame in self._frames],
+            "findings": [finding.to_dict() for finding in self._findings],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`; what was seen since does not count."""
-        self.pending, self._frames, self._findings = None, [], []
+        self.pending = None
+        self._frames = [frame_from_dict(frame) for frame in state["frames"]]
+        self._findings = [Finding.from_dict(finding) for finding in state["findings"]]
         self.steps, self.lr_factors = state["steps"], tuple(state["lr_factors"])
         self.cut = state["cut"]
         self.council.load_state_dict(state["remedies"])

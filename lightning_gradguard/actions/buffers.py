@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer
 
 from lightning_gradguard.actions.writing import write_
+from lightning_gradguard.writes import num_writes
 
 __all__ = ["Buffers"]
 
@@ -83,7 +84,7 @@ class Buffers:
                 if buffer is None or isinstance(buffer, UninitializedBuffer):
                     continue
                 name = f"{prefix}.{key}" if prefix else key
-                kept = _Kept(module, key, buffer, _version(buffer), None)
+                kept = _Kept(module, key, buffer, num_writes(buffer), None)
                 if self._may_change(name, module, buffer):
                     old = before[name].copy if name in before else None
                     kept.copy = _fitting(old, buffer)
@@ -126,17 +127,13 @@ class Buffers:
 
 def _has_changed(kept: _Kept) -> bool:
     now = _now(kept)
-    return now is not kept.buffer or _version(now) != kept.version
+    return now is not kept.buffer or num_writes(now) != kept.version
 
 
 def _now(kept: _Kept) -> Tensor | None:
     """Return what is there now."""
     # Not by `get`, which the buffers of scripted modules do not have.
     return dict(kept.module._buffers.items()).get(kept.key)
-
-
-def _version(buffer: Tensor) -> int:
-    return 0 if buffer.is_inference() else buffer._version
 
 
 def _put_back_(kept: _Kept, flag: bool | Tensor) -> None:  # noqa: FBT001 - as `Buffers.restore_`
@@ -147,7 +144,7 @@ def _put_back_(kept: _Kept, flag: bool | Tensor) -> None:  # noqa: FBT001 - as `
     if is_other and (now is None or now.shape != kept.copy.shape):
         flag = bool(flag)
     if flag is True or now is None:
-        if flag and (not is_other or _version(kept.buffer) != kept.version):
+        if flag and (not is_other or num_writes(kept.buffer) != kept.version):
             write_(kept.buffer, kept.copy)
         if flag:
             kept.module._buffers[kept.key] = kept.buffer
@@ -157,7 +154,7 @@ def _put_back_(kept: _Kept, flag: bool | Tensor) -> None:  # noqa: FBT001 - as `
             kept.module._buffers[kept.key] = chosen
         else:
             write_(now, chosen)
-    kept.version = _version(kept.buffer)
+    kept.version = num_writes(kept.buffer)
 
 
 def _has_running_statistics(module: nn.Module) -> bool:

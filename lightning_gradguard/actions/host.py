@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gradguard import devices
+from lightning_gradguard.writes import num_writes
 
 __all__ = ["Mark", "marks_of_frozen", "num_bytes", "to_host", "wait"]
 
@@ -64,10 +65,10 @@ def marks_of_frozen(tensors: Mapping[str, Tensor]) -> dict[str, Mark]:
         if not isinstance(tensor, nn.Parameter) or tensor.requires_grad:
             continue
         try:
-            place = tensor.data_ptr(), tensor._version  # noqa: SLF001 - torch has no other way to ask
+            place = tensor.data_ptr(), num_writes(tensor)
             bits = _sum_of_bits(tensor)
         except (RuntimeError, NotImplementedError):
-            continue  # in inference mode nobody counts; others have no memory
+            continue  # some have no memory
         places[name] = place
         sums.append(bits if not sums else bits.to(sums[0].device))
     found = torch.stack(sums).tolist() if sums else []

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_gradguard.writes import num_writes
+
 __all__ = ["Rates", "has_rate", "reads_rates_late"]
 
 
@@ -61,7 +63,7 @@ class _Scaled:
             group["lr"] = ours
             return cls(group, before, ours)
         _write_(rate, ours)
-        return cls(group, before, ours, rate, rate._version)  # noqa: SLF001 - torch has no other way to ask
+        return cls(group, before, ours, rate, num_writes(rate))
 
     @property
     def is_in_force(self) -> bool:
@@ -73,7 +75,7 @@ class _Scaled:
         if rate is not self.tensor:
             return False
         # Values are asked for only when needed, since on a device that waits.
-        return rate._version == self.version or bool((rate == self.ours).all())  # noqa: SLF001 - as above
+        return num_writes(rate) == self.version or bool((rate == self.ours).all())
 
     def restore_(self) -> None:
         """Put the user's rate back."""

@@ -339,8 +339,9 @@ class GradientGuard(GradientMonitor):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs, as JSON types."""
+        state = super().state_dict()  # first, as it may judge what the guard is then told of
         guard = self._guard_state if self._guard is None else self._guard.state_dict()
-        return {**super().state_dict(), "guard": guard}
+        return {**state, "guard": guard}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from `state_dict`, now or when training starts."""

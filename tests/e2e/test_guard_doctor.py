@@ -172,7 +172,7 @@ def test_an_optimizer_that_the_trainer_does_not_know_is_told_of_once(returned, n
     train(lambda: Unknown(returned), guard(policy="auto"))
     (message,) = warnings_of(caplog)
     assert named in message
-    assert "Return it from `configure_optimizers`" in message
+    assert "return it from `configure_optimizers`" in message
 
 
 class Averaged(Adversaries):

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import OnExceptionCheckpoint
 
-from lightning_gradguard.remedies import LearningRate
+from lightning_gradguard.remedies import LearningRate, LimitUpdates
 from tests.e2e.guard_cases import (
     NONE_WARNING,
     Adversaries,
@@ -208,8 +208,9 @@ def test_other_ways_to_train_are_guarded_alike(options):
         {"clip": {"network.0": "robust", "*": "autoclip"}},
         {"on_nonfinite": "skip", "on_exploding": "skip"},
         {"policy": "auto"},
+        {"remedies": [LimitUpdates(1e-3)]},
     ],
-    ids=str,
+    ids=["autoclip", "zclip", "robust", "by layer", "skip", "auto", "held back"],
 )
 @pytest.mark.parametrize("scaled", [False, True])
 def test_a_run_resumed_in_the_middle_of_an_epoch_is_the_one_that_went_through(
