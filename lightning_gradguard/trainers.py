@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gradguard.actions.averages import Average
+from lightning_gradguard.actions.step_state import parameters_of
 from lightning_gradguard.host_memory import host_memory
 from lightning_gradguard.ranks import Ranks
 from lightning_gradguard.sinks import ConsoleSink, LoggerSink, Sink, TensorBoardSink
@@ -96,11 +97,6 @@ def index_of(optimizer: torch.optim.Optimizer, trainer: Trainer) -> int | None:
     """Return the optimizer's position, or None for one that the trainer does not know."""
     known = (i for i, other in enumerate(trainer.optimizers) if other is optimizer)
     return next(known, None)
-
-
-def parameters_of(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """Return the parameters of all groups."""
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def learning_rates(optimizer: torch.optim.Optimizer) -> tuple[float, ...]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lightning_gradguard import devices
 from lightning_gradguard.actions.rates import Rates
+from lightning_gradguard.actions.step_state import StepState, parameters_of
 from lightning_gradguard.eager import eager
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Bracket:
         self.skipped: bool | Tensor = False
         self._gradients: list[tuple[nn.Parameter, Tensor, Tensor | None]] = []
         self._found_inf: list[Any] | None = None
-        self._undo: _StepState | None = None
+        self._undo: StepState | None = None
 
     @property
     def is_in(self) -> bool:
@@ -140,7 +141,7 @@ class Bracket:
         closure = kwargs.pop("closure", None) or (args[1] if len(args) > 1 else None)
         if _searches_lines(optimizer):
             if self._may_skip:
-                self._undo = _StepState(optimizer)
+                self._undo = StepState(optimizer)
             if self._early_factors is not None:
                 self._rates.scale_(self._early_factors())
         if closure is None:
@@ -177,9 +178,9 @@ class Bracket:
             self.skipped = True
             is_of_torch = _is_of_torch(self._optimizer)
             if self._undo is None and not is_of_torch:
-                self._undo = _StepState(self._optimizer)  # some decay weights all the same
+                self._undo = StepState(self._optimizer)  # some decay weights all the same
             self._gradients = []  # those of an earlier look of a line search
-            for parameter in _parameters(self._optimizer):
+            for parameter in parameters_of(self._optimizer):
                 if parameter.grad is not None:
                     # Others than torch's may read gradients without asking for None.
                     instead = None if is_of_torch else torch.zeros_like(parameter.grad)
@@ -232,37 +233,6 @@ def _let_earlier_ones_go_last(optimizer: torch.optim.Optimizer, latest: Bracket)
             hooks.move_to_end(key)
 
 
-class _StepState:
-    """Weights and state before a line search, which changes them while it looks."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self._optimizer = optimizer
-        self._weights = [(p, p.detach().clone()) for p in _parameters(optimizer)]
-        self._state = {p: _copy_of(state) for p, state in optimizer.state.items()}
-
-    @torch.no_grad()
-    def restore_(self) -> None:
-        """Go back to them."""
-        for parameter, weights in self._weights:
-            parameter.copy_(weights)
-        self._optimizer.state.clear()
-        self._optimizer.state.update(self._state)
-
-
-def _copy_of(value: Any) -> Any:  # noqa: ANN401 - optimizers keep what they like
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, dict):
-        return {key: _copy_of(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_copy_of(item) for item in value]
-    return value
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
 def _is_of_torch(optimizer: torch.optim.Optimizer) -> bool:
     """Whether it is known to leave parameters without a gradient alone."""
     return type(optimizer).__module__.startswith("torch.optim")
@@ -279,5 +249,5 @@ def _takes_found_inf(optimizer: torch.optim.Optimizer) -> bool:
     """
     if not getattr(optimizer, "_step_supports_amp_scaling", False):
         return False
-    trained = (p for p in _parameters(optimizer) if p.grad is not None)
+    trained = (p for p in parameters_of(optimizer) if p.grad is not None)
     return bool(optimizer.state) and all(parameter in optimizer.state for parameter in trained)
