@@ -223,6 +223,7 @@ class Ward:
             frames=frames,
             findings=findings,
             lr_factor=self.cut,
+            learning_rates=context.learning_rates,
             episodes=[e for e in episodes if e.last.optimizer_index == context.optimizer_index],
         )
         groups = self.optimizer.param_groups

@@ -53,6 +53,7 @@ class Moment:
         episodes: Faults of this optimizer that go on.
         lr_factor: What cuts had multiplied the learning rates by in the step before, the smallest
             of all groups; limits of that step alone do not count.
+        learning_rates: The user's own, one per parameter group; NaN for one that is on a device.
     """
 
     step: int
@@ -65,6 +66,7 @@ class Moment:
     findings: Sequence[Finding] = ()
     episodes: Sequence[Episode] = ()
     lr_factor: float = 1.0
+    learning_rates: tuple[float, ...] = ()
 
 
 def _check_tensor(

@@ -76,7 +76,7 @@ def by_hand(module):
             for weight, old, low, start in zip(weights, before, least, first, strict=True)
         ]
         ratio = median_low(ratios)
-        mean += (ratio - mean) / 30
+        mean += (ratio - mean) / min(len(factors), 30)
         allowed = 0.1 * min(1.0, 0.03 / mean) * factor / ratio
         factor = min(1.0, allowed, math.inf if len(factors) == 1 else 1.5 * factor)
     return factors
