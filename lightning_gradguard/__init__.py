@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lightning_gradguard.findings import Finding as Finding
     from lightning_gradguard.findings import Severity as Severity
     from lightning_gradguard.frame import Frame as Frame
+    from lightning_gradguard.history import load_run as load_run
     from lightning_gradguard.inspector import Inspector as Inspector
     from lightning_gradguard.probe import Probe as Probe
     from lightning_gradguard.remedies import Remedy as Remedy
@@ -39,6 +40,7 @@ _HOMES: Final = {
     "Remedy": "lightning_gradguard.remedies",
     "Severity": "lightning_gradguard.findings",
     "Sink": "lightning_gradguard.sinks",
+    "load_run": "lightning_gradguard.history",
 }
 _NAMESPACES: Final = ("detectors", "remedies", "sinks")
 
@@ -55,6 +57,7 @@ __all__ = [
     "Severity",
     "Sink",
     "detectors",
+    "load_run",
     "remedies",
     "sinks",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "GradGuardError",
+    "HistoryError",
     "NoGradientError",
     "ShardedGradientError",
     "TrainingStoppedError",
@@ -16,6 +17,10 @@ __all__ = [
 
 class GradGuardError(RuntimeError):
     """Base of every run-time error of this package."""
+
+
+class HistoryError(GradGuardError):
+    """A history file is missing, cannot be read, or must not be written."""
 
 
 class NoGradientError(GradGuardError):

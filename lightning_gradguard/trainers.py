@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -32,6 +33,7 @@ __all__ = [
     "largest_over_ranks",
     "learning_rates",
     "log_every_n_steps",
+    "log_folder",
     "loss_scale",
     "others_with_state",
     "parameters_of",
@@ -86,6 +88,20 @@ def _sink_for(logger: Any) -> Sink:  # noqa: ANN401 - any logger
     if hasattr(writer, "add_histogram_raw") and hasattr(writer, "add_text"):
         return TensorBoardSink(writer)
     return LoggerSink(logger)
+
+
+def log_folder(trainer: Trainer) -> Path | None:
+    """Return the folder that the first logger writes to, None without one on a local disk.
+
+    It is `Trainer.log_dir`, which would make all ranks wait for each other.
+    """
+    if getattr(trainer, "fast_dev_run", False) or not trainer.loggers:
+        return None
+    logger: Any = trainer.loggers[0]
+    folder = getattr(logger, "log_dir", None) or getattr(logger, "save_dir", None)
+    if not isinstance(folder, (str, os.PathLike)) or "://" in str(folder):
+        return None
+    return Path(folder)
 
 
 def log_every_n_steps(trainer: Trainer) -> int:

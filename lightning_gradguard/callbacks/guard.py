@@ -83,6 +83,7 @@ class GradientGuard(GradientMonitor):
         sensitivity: As for `GradientMonitor`.
         detectors: As for `GradientMonitor`.
         sinks: As for `GradientMonitor`; they are told of actions, too.
+        history: As for `GradientMonitor`, with the actions.
         on_error: ``"raise"`` lets a fault of a remedy or of the guard itself end the run.
             With ``"warn"`` it is reported at ``CRITICAL``, since the run is then unprotected.
         name: As for `GradientMonitor`.
@@ -135,6 +136,7 @@ class GradientGuard(GradientMonitor):
         sensitivity: Sensitivity = "normal",
         detectors: Sequence[Detector] | None = None,
         sinks: Sequence[Sink] | None = None,
+        history: bool | None = None,
         on_error: OnError = "warn",
         name: str = "gradguard",
     ) -> None:
@@ -166,6 +168,7 @@ class GradientGuard(GradientMonitor):
             sensitivity=sensitivity,
             detectors=detectors,
             sinks=sinks,
+            history=history,
             on_error=on_error,
             name=name,
         )

@@ -16,6 +16,7 @@ import torch
 
 from lightning_gradguard import options, trainers
 from lightning_gradguard.assemble import StepContext
+from lightning_gradguard.callbacks import recorder
 from lightning_gradguard.detectors import Detector
 from lightning_gradguard.detectors.defaults import SENSITIVITIES, Sensitivity
 from lightning_gradguard.eager import eager
@@ -30,7 +31,7 @@ from lightning_gradguard.report.summary import Summary, summarise
 from lightning_gradguard.roots import callback_base
 from lightning_gradguard.scope import GroupBy
 from lightning_gradguard.session import OnError, Session
-from lightning_gradguard.sinks import Sink
+from lightning_gradguard.sinks import HistorySink, Sink
 from lightning_gradguard.step_hooks import StepHooks
 
 if TYPE_CHECKING:
@@ -88,6 +89,9 @@ class GradientMonitor(CallbackBase):
             optimizer gets copies, so that none learns from another.
         sinks: Where findings and numbers go; None is the console and the trainer's loggers,
             an empty list is nowhere.
+        history: Whether all of it goes to ``<log_dir>/gradguard/history.sqlite``, to be read with
+            `load_run`; None does so unless ``sinks`` are given. Nothing is written without a
+            logger that has a local folder, nor under ``fast_dev_run``.
         on_error: ``"raise"`` lets a fault of the monitor itself end the run, for debugging.
         name: Tells several monitors of one trainer apart in a checkpoint. They log under the
             same keys, so give all but one ``sinks`` of their own.
@@ -126,6 +130,7 @@ class GradientMonitor(CallbackBase):
         sensitivity: Sensitivity = "normal",
         detectors: Sequence[Detector] | None = None,
         sinks: Sequence[Sink] | None = None,
+        history: bool | None = None,
         on_error: OnError = "warn",
         name: str = "gradguard",
     ) -> None:
@@ -148,10 +153,13 @@ class GradientMonitor(CallbackBase):
         self._sensitivity: Sensitivity = sensitivity
         self._on_error: OnError = on_error
         self._on_finding, self._detectors, self._sinks = on_finding, detectors, sinks
+        self._writes_history = sinks is None if history is None else history
         self._name = name
         self._hooks = StepHooks()
         self._listener: Callable[[Frame, Sequence[Finding]], object] | None = None
         self._model_id = 0
+        self._history: HistorySink | None = None
+        self._outcome = "finished"
         self._forget()
 
     def _forget(self) -> None:
@@ -218,6 +226,7 @@ class GradientMonitor(CallbackBase):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the model, attach to the optimizers, and take up an earlier state."""
         self._hooks.detach()
+        self._outcome = "finished"
         if self._max_overhead is not None:
             # First of all: where nothing is watched, other ranks may still ask for an interval.
             self._governor = Governor(self._max_overhead)
@@ -227,7 +236,7 @@ class GradientMonitor(CallbackBase):
             return
         probe = self._make_probe(pl_module)
         if probe is not None:
-            self._start(trainer, probe)
+            self._start(trainer, probe, pl_module)
 
     @_guarded
     def on_train_batch_start(
@@ -310,6 +319,7 @@ class GradientMonitor(CallbackBase):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Lose nothing when training is interrupted."""
+        self._outcome = recorder.outcome(exception)
         self._finish()
 
     @property
@@ -374,9 +384,13 @@ class GradientMonitor(CallbackBase):
         return None
 
     @_guarded
-    def _start(self, trainer: Trainer, probe: Probe) -> None:
+    def _start(self, trainer: Trainer, probe: Probe, pl_module: LightningModule) -> None:
         talks = trainer.is_global_zero
-        sinks = trainers.default_sinks(trainer) if self._sinks is None else self._sinks
+        sinks = [*(trainers.default_sinks(trainer) if self._sinks is None else self._sinks)]
+        if self._writes_history:
+            goes_on = bool(trainer.global_step or trainer.ckpt_path or self._state)
+            self._history = recorder.start(trainer, pl_module, goes_on=goes_on)
+            sinks += [] if self._history is None else [self._history]
         session = Session(
             probe,
             self._inspector,
@@ -431,6 +445,14 @@ class GradientMonitor(CallbackBase):
     def _finish(self) -> None:
         """Say how it went, and let go of the model."""
         self._hooks.detach()
+        try:
+            self._end_session()
+        finally:
+            history, self._history = self._history, None
+            if history is not None:
+                recorder.close(history, self._outcome)
+
+    def _end_session(self) -> None:
         if self._session is None:
             return
         self._session.finish()

@@ -1,0 +1,84 @@
+"""The history file of a training: where it is, and what it says of the run.
+
+In: a `Trainer`. Out: a sink, or None where there is no place for a file. Knows nothing of what is
+written.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import lightning_gradguard
+from lightning_gradguard import trainers
+from lightning_gradguard.history.places import next_free
+from lightning_gradguard.history.tables import FILE_NAME, FOLDER_NAME
+from lightning_gradguard.sinks.history import HistorySink
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule, Trainer
+
+__all__ = ["close", "outcome", "start"]
+
+
+def start(trainer: Trainer, pl_module: LightningModule, *, goes_on: bool) -> HistorySink | None:
+    """Begin to write, on rank zero of a training that has a folder of its own on a local disk.
+
+    Args:
+        trainer: The training.
+        pl_module: Its model.
+        goes_on: Whether this continues an earlier fit, so that a file that is there is continued;
+            otherwise one that is there is left as it is, and a new one gets a number.
+    """
+    try:
+        folder = trainers.log_folder(trainer) if trainer.is_global_zero else None
+        if folder is None:
+            return None
+        path = folder / FOLDER_NAME / FILE_NAME
+        about = {"from_step": int(trainer.global_step), "versions": _versions(trainer)}
+        model = f"{type(pl_module).__module__}.{type(pl_module).__qualname__}"
+        meta = {"model": model, "versions": about["versions"]}
+        return HistorySink(path if goes_on else next_free(path), about, meta)
+    except Exception as error:  # noqa: BLE001 - any logger; training goes on
+        _warn(error)
+        return None
+
+
+def close(history: HistorySink, finished: str | None) -> None:
+    """Write the rest; whatever goes wrong, training goes on."""
+    try:
+        history.close(finished)
+    except Exception as error:  # noqa: BLE001 - such as a full disk
+        _warn(error)
+
+
+def outcome(exception: BaseException) -> str:
+    """Return how a training ended that did not finish."""
+    is_wish = isinstance(exception, KeyboardInterrupt | SystemExit)
+    # Lightning's own exception for SIGTERM is private.
+    return "interrupted" if is_wish or "SIGTERM" in type(exception).__name__ else "exception"
+
+
+def _warn(error: Exception) -> None:
+    warnings.warn(
+        f"gradguard cannot write the history, and training goes on without it: "
+        f"{type(error).__name__}: {error}",
+        stacklevel=3,
+    )
+
+
+def _versions(trainer: Trainer) -> dict[str, Any]:
+    package = type(trainer).__module__.partition(".")[0]
+    lightning = getattr(sys.modules.get(package), "__version__", None)
+    return {
+        "lightning_gradguard": lightning_gradguard.__version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "lightning": None if lightning is None else str(lightning),
+        "numpy": np.__version__,
+    }

@@ -1,0 +1,403 @@
+"""One run, read back.
+
+In: a history file, perhaps of a training that goes on. Out: arrays by name, findings, actions and
+frames. What a file holds is never trusted: sizes are checked before memory is taken.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_gradguard import schema
+from lightning_gradguard.audit import Action
+from lightning_gradguard.errors import HistoryError
+from lightning_gradguard.findings import Finding
+from lightning_gradguard.frame import Frame
+from lightning_gradguard.history import tables
+from lightning_gradguard.history.opening import connect, reading
+from lightning_gradguard.history.packing import inflate, unpack_rows
+from lightning_gradguard.history.parts import unpack_parts
+from lightning_gradguard.history.places import locate
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Run", "load_run"]
+
+_RATIOS: Final = {
+    "update_ratio": ("update_norm", "param_norm"),
+    "grad_ratio": ("grad_norm", "param_norm"),
+    "weight_update_ratio": ("weight_update_norm", "weight_param_norm"),
+    "weight_grad_ratio": ("weight_grad_norm", "weight_param_norm"),
+}
+_MOST_STEPS: Final = 2_000_000
+_MOST_NUMBERS: Final = 1 << 28
+_MOST_RECORDS: Final = 100_000
+_MOST_TEXT: Final = 1 << 26
+_HISTOGRAM: Final = "SELECT data FROM histogram WHERE id = ? AND length(data) <= 67108864"
+_PART: Final = "SELECT data FROM parts WHERE id = ? AND length(data) <= 67108864"
+
+
+def load_run(path: Path | str) -> Run:
+    """Open the history of a run.
+
+    Args:
+        path: A log directory with one run, a version folder, its ``gradguard`` folder, or the file.
+
+    Raises:
+        HistoryError: There is no history, there are several, or it cannot be read.
+
+    Cost:
+        Milliseconds; numbers are read when they are asked for.
+
+    Example:
+        >>> import tempfile
+        >>> from lightning_gradguard.history.writer import Writer
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> Writer(Path(folder.name, "gradguard", "history.sqlite")).close("finished")
+        >>> with load_run(folder.name) as run:
+        ...     run.meta["schema"], run.meta["finished"], run.steps().tolist()
+        ('gradguard/1', 'finished', [])
+        >>> folder.cleanup()
+    """
+    file = locate(path)
+    return Run(file, start=Path(path))
+
+
+class _Steps:
+    """The rows of one optimizer, an older attempt's dropped from a resume on."""
+
+    def __init__(self, rows: list[tuple[Any, ...]]) -> None:
+        numbers = np.array([row[:8] for row in rows], dtype=np.int64).reshape(-1, 8)
+        steps = numbers[:, 2]
+        later = np.minimum.accumulate(steps[::-1])[::-1]
+        kept = np.ones(len(steps), dtype=bool)
+        kept[:-1] = steps[:-1] < later[1:]
+        chosen = numbers[kept]
+        self.ids, self.layouts, self.steps = chosen[:, 0], chosen[:, 1], chosen[:, 2]
+        self.epochs, self.batches, self.flags = chosen[:, 3], chosen[:, 4], chosen[:, 5]
+        self.present, self.attempts = chosen[:, 6], chosen[:, 7]
+        blobs = [row[8] for row, keep in zip(rows, kept, strict=True) if keep]
+        self.scalars = np.frombuffer(b"".join(blobs), dtype="<f8").reshape(
+            len(blobs), len(tables.SCALARS)
+        )
+        self.rates = [row[9] for row, keep in zip(rows, kept, strict=True) if keep]
+
+
+class Run:
+    """What a training wrote down; made by `load_run`.
+
+    Attributes:
+        path: The file.
+        name: Its version folder, relative to where it was looked for.
+        statistics: Names that `statistic` knows.
+        scalars: Names that `scalar` knows.
+    """
+
+    statistics = (*tables.STATISTICS, *_RATIOS)
+    scalars = tables.SCALARS
+
+    def __init__(self, path: Path, *, start: Path | None = None) -> None:
+        self.path = path
+        folder = path.parent.parent if path.parent.name == tables.FOLDER_NAME else path.parent
+        inside = start is not None and start.is_dir() and folder.resolve() != start.resolve()
+        try:
+            self.name = str(folder.relative_to(start)) if inside and start else ""
+        except ValueError:
+            self.name = ""
+        self.name = self.name or folder.resolve().name
+        self._connection, self._copy = connect(path)
+        self._version = self._data_version()
+        self._files = self._signature()
+        self._forget()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+        if self._copy is not None:
+            self._copy.cleanup()
+
+    def refresh(self) -> bool:
+        """Take note of what was written since; True when there is something new."""
+        if self._copy is not None:  # the file itself could not be read while it was left half done
+            files = self._signature()
+            if files == self._files:
+                return False
+            self.close()
+            self._connection, self._copy = connect(self.path)
+            self._version, self._files = self._data_version(), files
+        else:
+            version = self._data_version()
+            if version == self._version:
+                return False
+            self._version = version
+        self._forget()
+        return True
+
+    def _signature(self) -> tuple[tuple[int, int], ...]:
+        """Return what changes when somebody writes to the file or what lies beside it."""
+        files = [Path(f"{self.path}{ending}") for ending in ("", "-wal", "-journal")]
+        with reading(self.path):
+            found = [file.stat() for file in files if file.exists()]
+            return tuple((stat.st_mtime_ns, stat.st_size) for stat in found)
+
+    def _data_version(self) -> int:
+        with reading(self.path):
+            return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def _forget(self) -> None:
+        self._steps: dict[int, _Steps] = {}
+        self._layouts: dict[int, dict[str, Any]] | None = None
+
+    def _rows(self, text: str, *values: object) -> list[tuple[Any, ...]]:
+        with reading(self.path):
+            return self._connection.execute(text, values).fetchall()
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """What is known of the run, as plain JSON types."""
+        text = "SELECT key, value FROM meta WHERE length(value) <= ? LIMIT 1000"
+        rows = self._rows(text, _MOST_TEXT)
+        tries = self._rows(
+            "SELECT about FROM attempts WHERE length(about) <= 65536 ORDER BY id DESC LIMIT 1000"
+        )
+        with reading(self.path):
+            found = {str(key): json.loads(value) for key, value in rows}
+            return {**found, "attempts": [json.loads(about) for (about,) in reversed(tries)]}
+
+    @property
+    def optimizers(self) -> tuple[int, ...]:
+        """Positions of the optimizers that made steps."""
+        rows = self._rows("SELECT DISTINCT optimizer FROM layouts ORDER BY 1 LIMIT 1000")
+        return tuple(int(row[0]) for row in rows)
+
+    def layers(self, optimizer_index: int = 0) -> tuple[str, ...]:
+        """Return the names of the layers, in depth order; those of the latest step first."""
+        names: dict[str, None] = {}
+        mine = [v for v in self._all_layouts().values() if v["optimizer"] == optimizer_index]
+        for layout in reversed(mine):
+            names.update(dict.fromkeys(layout["layers"]))
+        return tuple(names)
+
+    def _all_layouts(self) -> dict[int, dict[str, Any]]:
+        if self._layouts is None:
+            rows = self._rows(
+                "SELECT id, optimizer, about FROM layouts WHERE length(about) <= ? ORDER BY id "
+                "LIMIT 10000",
+                _MOST_TEXT,
+            )
+            with reading(self.path):
+                self._layouts = {}
+                for i, optimizer, text in rows:
+                    about = json.loads(text)
+                    about["optimizer"] = int(optimizer)
+                    about["layers"] = tuple(map(str, about["layers"]))
+                    self._layouts[int(i)] = about
+        return self._layouts
+
+    def _of(self, optimizer_index: int) -> _Steps:
+        if optimizer_index not in self._steps:
+            rows = self._rows(
+                "SELECT id, layout, step, epoch, batch, flags, present, attempt, scalars, "
+                "CASE WHEN length(learning_rates) <= 65536 THEN learning_rates END FROM steps "
+                "WHERE optimizer = ? AND length(scalars) = ? ORDER BY id LIMIT ?",
+                optimizer_index,
+                8 * len(tables.SCALARS),
+                _MOST_STEPS,
+            )
+            with reading(self.path):
+                self._steps[optimizer_index] = _Steps(rows)
+        return self._steps[optimizer_index]
+
+    def steps(self, optimizer_index: int = 0) -> npt.NDArray[np.int64]:
+        """Return the steps, rising, shape ``(n,)``."""
+        return self._of(optimizer_index).steps
+
+    def statistic(self, name: str, optimizer_index: int = 0) -> npt.NDArray[np.float32]:
+        """Return a number per step and layer, shape ``(n, layers)``; NaN is not measured.
+
+        Raises:
+            ValueError: There is no such statistic.
+            HistoryError: The file is damaged.
+        """
+        if name in _RATIOS:
+            above, below = (self.statistic(part, optimizer_index) for part in _RATIOS[name])
+            with np.errstate(all="ignore"):
+                return np.divide(above, np.where(below > 0.0, below, np.float32("nan")))
+        if name not in tables.STATISTICS:
+            msg = f"`name` must be one of {', '.join(self.statistics)}, got {name!r}."
+            raise ValueError(msg)
+        mine, layers = self._of(optimizer_index), self.layers(optimizer_index)
+        if len(mine.ids) * max(1, len(layers)) > _MOST_NUMBERS:
+            msg = f"{self.path} is too large: {len(mine.ids)} steps of {len(layers)} layers."
+            raise HistoryError(msg)
+        result = np.full((len(mine.ids), len(layers)), np.nan, dtype=np.float32)
+        if not result.size:
+            return result
+        place = {layer: k for k, layer in enumerate(layers)}
+        rows = dict(
+            self._rows(
+                f"SELECT id, data FROM stat_{name} WHERE id BETWEEN ? AND ? "  # noqa: S608
+                "AND length(data) <= ? LIMIT ?",
+                int(mine.ids[0]),
+                int(mine.ids[-1]),
+                4 * len(layers),
+                _MOST_STEPS,
+            )
+        )
+        with reading(self.path):
+            for layout in np.unique(mine.layouts).tolist():
+                names = self._all_layouts()[layout]["layers"]
+                where = np.flatnonzero(mine.layouts == layout)
+                there = np.array([i for i in where.tolist() if int(mine.ids[i]) in rows], dtype=int)
+                blobs = [rows[i] for i in mine.ids[there].tolist()]
+                columns = np.array([place[layer] for layer in names], dtype=np.intp)
+                result[np.ix_(there, columns)] = unpack_rows(blobs, len(names))
+        return result
+
+    def scalar(self, name: str, optimizer_index: int = 0) -> npt.NDArray[np.float64]:
+        """Return a number per step, shape ``(n,)``; NaN is not measured.
+
+        Raises:
+            ValueError: There is no such scalar.
+        """
+        if name not in tables.SCALARS:
+            msg = f"`name` must be one of {', '.join(self.scalars)}, got {name!r}."
+            raise ValueError(msg)
+        return self._of(optimizer_index).scalars[:, tables.SCALARS.index(name)].copy()
+
+    def histograms(
+        self, layer: str, optimizer_index: int = 0
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Return sampled steps, ``(m,)``, and counts by magnitude, ``(m, HISTOGRAM_BINS)``."""
+        if layer not in self.layers(optimizer_index):
+            msg = f"`layer` must be one of the run's layers, got {layer!r}."
+            raise ValueError(msg)
+        mine, steps, counts = self._of(optimizer_index), [], []
+        sampled = {int(row[0]) for row in self._rows("SELECT id FROM histogram")}
+        layouts = self._all_layouts()
+        with reading(self.path):
+            for i, layout, step in zip(mine.ids, mine.layouts, mine.steps, strict=True):
+                names = layouts[int(layout)]["layers"]
+                if int(i) in sampled and layer in names:
+                    found = self._histogram(int(i), len(names))
+                    if found is not None:
+                        steps.append(int(step))
+                        counts.append(found[names.index(layer)])
+        shape = (-1, schema.HISTOGRAM_BINS)
+        return np.array(steps, dtype=np.int64), np.array(counts, np.float32).reshape(shape)
+
+    def _histogram(self, i: int, layers: int) -> npt.NDArray[np.float32] | None:
+        """Return a step's, or None where it was thinned in this moment."""
+        data = self._rows(_HISTOGRAM, i)
+        if not data:
+            return None
+        with reading(self.path):
+            body = inflate(data[0][0], 4 * layers * schema.HISTOGRAM_BINS)
+            return np.frombuffer(body, dtype="<f4").reshape(layers, schema.HISTOGRAM_BINS)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found, oldest first."""
+        rows = self._records("findings")
+        with reading(self.path):
+            found = [(attempt, Finding.from_dict(record)) for attempt, record in rows]
+            return tuple(f for a, f in found if self._counts(a, f.optimizer_index, f.step))
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """What a guard did, oldest first."""
+        rows = self._records("actions")
+        with reading(self.path):
+            found = [(attempt, Action.from_dict(record)) for attempt, record in rows]
+            return tuple(f for a, f in found if self._counts(a, f.optimizer_index, f.step))
+
+    def _records(self, table: str) -> list[tuple[int, dict[str, Any]]]:
+        rows = self._rows(
+            f"SELECT attempt, record FROM {table} WHERE length(record) <= ? "  # noqa: S608
+            "ORDER BY id DESC LIMIT ?",
+            _MOST_TEXT,
+            _MOST_RECORDS,
+        )
+        with reading(self.path):
+            return [(int(attempt), json.loads(text)) for attempt, text in reversed(rows)]
+
+    def _counts(self, attempt: int, optimizer_index: int, step: int) -> bool:
+        """Whether no later attempt did this step again."""
+        mine = self._of(optimizer_index)
+        later = mine.steps[mine.attempts > attempt]
+        return not len(later) or step < int(later[0])
+
+    def frames(self, optimizer_index: int = 0) -> Iterator[Frame]:
+        """Yield what the detectors saw, as near as it was kept: float32, and histograms."""
+        mine = self._of(optimizer_index)
+        layers = self.layers(optimizer_index)
+        place = {layer: k for k, layer in enumerate(layers)}
+        tall = {n: self.statistic(n, optimizer_index) for n in tables.STATISTICS}
+        sampled = {int(row[0]) for row in self._rows("SELECT id FROM histogram")}
+        with_parts = {int(row[0]) for row in self._rows("SELECT id FROM parts")}
+        for k, i in enumerate(mine.ids.tolist()):
+            with reading(self.path):
+                about = self._all_layouts()[int(mine.layouts[k])]
+                columns = [place[layer] for layer in about["layers"]]
+                numbers = {
+                    name: float(value) if int(mine.present[k]) >> bit & 1 else None
+                    for bit, (name, value) in enumerate(
+                        zip(tables.SCALARS, mine.scalars[k].tolist(), strict=True)
+                    )
+                }
+                counts = self._histogram(i, len(columns)) if i in sampled else None
+                parts = self._rows(_PART, i) if i in with_parts else []
+                flags = int(mine.flags[k])
+                vectors: dict[str, Any] = {
+                    n: tall[n][k, columns].astype(np.float64) for n in tables.STATISTICS
+                }
+                frame = Frame(
+                    step=int(mine.steps[k]),
+                    epoch=int(mine.epochs[k]),
+                    batch_idx=int(mine.batches[k]),
+                    optimizer_index=optimizer_index,
+                    layers=about["layers"],
+                    roles=tuple(about["roles"]),
+                    is_sampled=np.array(about["is_sampled"], dtype=np.bool_),
+                    learning_rates=tuple(np.frombuffer(mine.rates[k], dtype="<f8").tolist()),
+                    stepped=bool(flags & 1),
+                    has_scaler=bool(flags & 2),
+                    batch_is_finite=(None, False, True)[flags >> 2 & 3],
+                    log2_histogram=None if counts is None else counts.astype(np.float64),
+                    **vectors,
+                    **(unpack_parts(parts[0][0]) if parts else {}),
+                    **_fields(numbers),
+                )
+            yield frame
+
+
+def _fields(numbers: Mapping[str, float | None]) -> dict[str, Any]:
+    """Return what a `Frame` takes as it is, of the numbers of a step."""
+    plain = (
+        "loss",
+        "global_grad_norm_at_update",
+        "first_batch_grad_norm",
+        "clipped_fraction",
+        "guard_clip_coefficient",
+    )
+    known: dict[str, Any] = {name: numbers[name] for name in plain}
+    for name in ("accumulated_batches", "world_size"):
+        known[name] = int(numbers[name] or 1)
+    known["window_correction"] = numbers["window_correction"] or 1.0
+    factor, norm = numbers["lr_factor"], numbers["global_grad_norm"]
+    known["lr_factor"] = 1.0 if factor is None else factor
+    known["global_grad_norm"] = float("nan") if norm is None else norm
+    return known

@@ -1,0 +1,287 @@
+"""Records into the file: the one place that writes to it.
+
+In: what sinks are told, as plain records, in batches. Out: committed rows. Used from one thread
+only; knows neither queues nor training.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from lightning_gradguard.audit import Action
+from lightning_gradguard.errors import HistoryError
+from lightning_gradguard.findings import Finding
+from lightning_gradguard.frame import Frame
+from lightning_gradguard.history import tables
+from lightning_gradguard.history.packing import as_float32, pack_rows, squeeze, unpack_rows
+from lightning_gradguard.history.parts import pack_parts
+from lightning_gradguard.history.thinning import kept_steps, most_steps
+
+__all__ = ["Entry", "Storage", "is_on_network"]
+
+_PAGE_BYTES: Final = 16384
+_NETWORK: Final = {
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "ceph",
+    "afs",
+    "glusterfs",
+    "fuse.sshfs",
+    "fuse.glusterfs",
+    "fuse.s3fs",
+    "fuse.gcsfuse",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A frame, and the numbers that are known of the run after it."""
+
+    frame: Frame
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+def is_on_network(folder: Path) -> bool:
+    """Whether a folder is on a disk of another machine, where a write-ahead log is unsafe."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    here, best, kind = str(folder.resolve()), "", ""
+    for line in mounts.splitlines():
+        parts = line.split()
+        if len(parts) < 3:
+            continue
+        root = parts[1].replace("\\040", " ").rstrip("/")
+        if (here + "/").startswith(root + "/") and len(root) >= len(best):
+            best, kind = root, parts[2]
+    return kind in _NETWORK
+
+
+class Storage:
+    """Add one attempt to a history file, new or continued.
+
+    Args:
+        path: The file; its folder is made.
+        about: What is known of the attempt, as JSON types.
+        meta: What is known of the run, as JSON types.
+
+    Raises:
+        HistoryError: There is a file that is not ours or newer.
+        OSError, sqlite3.Error: The disk does not let us.
+    """
+
+    def __init__(
+        self, path: Path, *, about: Mapping[str, Any], meta: Mapping[str, Any] | None = None
+    ) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(path, timeout=5.0, isolation_level=None)
+        try:
+            self._prepare(path)
+            self._about = {"started": time.time(), "finished": None, **about}
+            self._layouts: dict[tuple[Any, ...], int] = {}
+            self._thin_next: dict[int, int] = {}
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._attempt = self._insert("attempts", "about", (json.dumps(self._about),))
+                self._set_meta({**(meta or {}), "finished": None})
+            row = self._connection.execute("SELECT coalesce(max(id), 0) FROM steps").fetchone()
+            self._last_id = int(row[0])
+            text = "SELECT optimizer, count(*) FROM steps GROUP BY optimizer"
+            self._counts: Counter[int] = Counter(dict(self._connection.execute(text).fetchall()))
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self, path: Path) -> None:
+        run = self._connection.execute
+        run("PRAGMA trusted_schema = OFF")
+        run("PRAGMA cell_size_check = ON")
+        if run("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+            run(f"PRAGMA page_size = {_PAGE_BYTES}")
+            with self._connection:
+                run("BEGIN IMMEDIATE")
+                for text in tables.TABLES.values():
+                    run(text)
+                run(f"PRAGMA application_id = {tables.APPLICATION_ID}")
+                run(f"PRAGMA user_version = {tables.USER_VERSION}")
+                self._set_meta({"schema": tables.SCHEMA_NAME, "created": time.time()})
+        else:
+            self._check(path)
+        journal = "TRUNCATE" if is_on_network(path.parent) else "WAL"
+        if run(f"PRAGMA journal_mode = {journal}").fetchone()[0] != "wal":
+            run("PRAGMA journal_mode = TRUNCATE")
+        run("PRAGMA synchronous = NORMAL")
+
+    def _check(self, path: Path) -> None:
+        run = self._connection.execute
+        found = dict(run("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall())
+        if run("PRAGMA application_id").fetchone()[0] != tables.APPLICATION_ID:
+            msg = f"{path} is not a history of gradguard, so none is written. Move it away."
+            raise HistoryError(msg)
+        if run("PRAGMA user_version").fetchone()[0] != tables.USER_VERSION or (
+            found != tables.TABLES
+        ):
+            msg = f"{path} is of another version of gradguard, so none is written. Move it away."
+            raise HistoryError(msg)
+
+    def _insert(self, table: str, columns: str, values: tuple[Any, ...]) -> int:
+        marks = ", ".join("?" * len(values))
+        text = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 - our own names
+        return int(self._connection.execute(text, values).lastrowid or 0)
+
+    def _set_meta(self, values: Mapping[str, Any]) -> None:
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+            [(key, json.dumps(value)) for key, value in values.items()],
+        )
+
+    def write(self, batch: Sequence[Entry | Finding | Action]) -> None:
+        """Commit a batch: all of it or nothing."""
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            entries: list[Entry] = []
+            for record in batch:
+                if isinstance(record, Entry):
+                    entries.append(record)
+                else:
+                    table = "findings" if isinstance(record, Finding) else "actions"
+                    text = json.dumps(record.to_dict())
+                    self._insert(table, "attempt, record", (self._attempt, text))
+            start = 0
+            for end in range(1, len(entries) + 1):
+                if end == len(entries) or (
+                    len(entries[end].frame.layers) != len(entries[start].frame.layers)
+                ):
+                    self._write_entries(entries[start:end])
+                    start = end
+            for frame in {entry.frame.optimizer_index: entry.frame for entry in entries}.values():
+                most = most_steps(len(frame.layers), len(tables.STATISTICS))
+                index = frame.optimizer_index
+                if self._counts[index] > max(most, self._thin_next.get(index, 0)):
+                    self._thin(index)
+                    # Where much must stay, not again at once.
+                    self._thin_next[index] = self._counts[index] + most // 16
+
+    def _write_entries(self, entries: Sequence[Entry]) -> None:
+        """Write steps with the same number of layers."""
+        many = self._connection.executemany
+        ids = range(self._last_id + 1, self._last_id + 1 + len(entries))
+        self._last_id += len(entries)
+        self._counts.update(entry.frame.optimizer_index for entry in entries)
+        rows = [self._row(i, entry) for i, entry in zip(ids, entries, strict=True)]
+        many(f"INSERT INTO steps VALUES ({', '.join('?' * 11)})", rows)  # noqa: S608 - our own names
+        for name in tables.STATISTICS:
+            blobs = pack_rows([getattr(entry.frame, name) for entry in entries])
+            many(f"INSERT INTO stat_{name} VALUES (?, ?)", zip(ids, blobs, strict=True))  # noqa: S608 - our own names
+        for i, entry in zip(ids, entries, strict=True):
+            self._write_parts(i, entry.frame)
+
+    def _row(self, i: int, entry: Entry) -> tuple[Any, ...]:
+        frame = entry.frame
+        numbers = {**entry.numbers}
+        numbers["learning_rate"] = frame.learning_rates[0] if frame.learning_rates else math.nan
+        values = [numbers.get(n, getattr(frame, n, None)) for n in tables.SCALARS]
+        present = sum(1 << k for k, value in enumerate(values) if value is not None)
+        known = np.array([math.nan if v is None else v for v in values], dtype="<f8")
+        finite = {None: 0, False: 1, True: 2}[frame.batch_is_finite]
+        flags = int(frame.stepped) | int(frame.has_scaler) << 1 | finite << 2
+        rates = np.array(frame.learning_rates, dtype="<f8")
+        where = (self._attempt, frame.optimizer_index, self._layout(frame), frame.step)
+        at = (frame.epoch, frame.batch_idx, flags, present)
+        return (i, *where, *at, known.tobytes(), rates.tobytes())
+
+    def _thin(self, optimizer: int) -> None:
+        """Let half of the older half of an optimizer's steps go, see `thinning`."""
+        run, where = self._connection.execute, tables.SCALARS.index("global_grad_norm")
+        rows = run(
+            "SELECT s.id, s.step, s.layout, s.scalars, g.data FROM steps s "
+            "JOIN stat_grad_norm g ON g.id = s.id WHERE s.optimizer = ? ORDER BY s.id LIMIT ?",
+            (optimizer, self._counts[optimizer] // 2),
+        ).fetchall()
+        ids, steps, layouts = np.array([row[:3] for row in rows], dtype=np.int64).T
+        norms = np.array([np.frombuffer(row[3], dtype="<f8")[where] for row in rows])
+        named, clips = self._spoken_of(optimizer)
+        abouts = dict(run("SELECT id, about FROM layouts").fetchall())
+        widths = {i: len(json.loads(abouts[i])["layers"]) for i in set(layouts.tolist())}
+        # Rows of another number of layers have extremes of their own, which are not looked for.
+        width = widths[int(layouts[-1])]
+        layers = np.full((len(rows), width), np.nan, dtype=np.float32)
+        same = [k for k, i in enumerate(layouts.tolist()) if widths[i] == width]
+        layers[same] = unpack_rows([rows[k][4] for k in same], width)
+        kept = kept_steps(steps, norms, layers, np.isin(steps, named))
+        gone = [(i,) for i in ids[~kept].tolist()]
+        for table in ("steps", "histogram", "parts", *(f"stat_{n}" for n in tables.STATISTICS)):
+            self._connection.executemany(f"DELETE FROM {table} WHERE id = ?", gone)  # noqa: S608 - our own names
+        self._counts[optimizer] -= len(gone)
+        lost = set(steps[~kept].tolist()) - set(steps[kept].tolist())
+        unneeded = [(i,) for i, step in clips if step in lost]
+        self._connection.executemany("DELETE FROM actions WHERE id = ?", unneeded)
+
+    def _spoken_of(self, optimizer: int) -> tuple[list[int], list[tuple[int, int]]]:
+        """Return steps of findings and actions; of clipping, which may be all, row and step."""
+        named, clips = [], []
+        for table in ("findings", "actions"):
+            for i, text in self._connection.execute(f"SELECT id, record FROM {table}"):  # noqa: S608 - our own names
+                record = json.loads(text)
+                if record.get("optimizer_index", 0) != optimizer:
+                    continue
+                if record.get("what") == "clip":
+                    clips.append((int(i), record["step"]))
+                else:
+                    named.append(record["step"])
+        return named, clips
+
+    def _layout(self, frame: Frame) -> int:
+        key = (frame.optimizer_index, frame.layers, frame.roles, frame.is_sampled.tobytes())
+        if key not in self._layouts:
+            about = {
+                "layers": frame.layers,
+                "roles": frame.roles,
+                "is_sampled": [int(sampled) for sampled in frame.is_sampled],
+            }
+            values = (frame.optimizer_index, json.dumps(about))
+            self._layouts[key] = self._insert("layouts", "optimizer, about", values)
+        return self._layouts[key]
+
+    def _write_parts(self, i: int, frame: Frame) -> None:
+        if frame.log2_histogram is not None:
+            data = squeeze(as_float32(frame.log2_histogram))
+            self._connection.execute("INSERT INTO histogram VALUES (?, ?)", (i, data))
+        if not frame.time_profiles and not frame.silent_units:
+            return
+        data = pack_parts(frame.time_profiles, frame.silent_units)
+        self._connection.execute("INSERT INTO parts VALUES (?, ?)", (i, data))
+
+    def close(self, finished: str | None = None, **meta: Any) -> None:  # noqa: ANN401 - JSON types
+        """Say how the attempt ended, and leave one file that needs no other."""
+        try:
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._about["finished"] = finished
+                about = (json.dumps(self._about), self._attempt)
+                self._connection.execute("UPDATE attempts SET about = ? WHERE id = ?", about)
+                self._set_meta({**meta, "finished": finished})
+            # Where somebody reads, the log beside the file stays.
+            with suppress(sqlite3.OperationalError):
+                self._connection.execute("PRAGMA journal_mode = DELETE")
+        finally:
+            self._connection.close()
