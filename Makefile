@@ -59,6 +59,12 @@ $(VENV)/.stamp-dev: $(VENV)/.stamp-base
 	$(INSTALL_PACKAGE) '.[dev]'
 	@touch $@
 
+# A browser for tests of the tab and the report; where it cannot be had, CI fails and others skip.
+$(VENV)/.stamp-browser: $(VENV)/.stamp-dev
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || { \
+	  [ -z "$$CI" ] || { apt-get update -qq && apt-get install -qq --yes chromium; }; }
+	@touch $@
+
 .PHONY: install
 install: $(VENV)/.stamp-dev ## Set up the environment for development
 
@@ -104,7 +110,7 @@ check: $(VENV)/.stamp-dev ## Format, lint, types, import direction
 	$(call timed,imports,$(VENV)/bin/lint-imports)
 
 .PHONY: unit
-unit: $(VENV)/.stamp-dev ## Tests and docstring examples, with branch coverage
+unit: $(VENV)/.stamp-browser ## Tests and docstring examples, with branch coverage
 	$(call timed,tests,$(PYTEST) --numprocesses $(JOBS) --dist loadfile \
 	  --ignore=tests/packaging --cov --cov-fail-under=$(COVERAGE))
 

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with TemporaryDirectory() as folder:
         path = Path(folder, "gradguard", "history.sqlite")
-        emits, elsewhere = _write(path, options)
+        emits, elsewhere = write_history(path, options)
         size = path.stat().st_size
         first, again, everything = _read(path)
     about = (
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _write(path: Path, options: argparse.Namespace) -> tuple[list[float], float]:
+def write_history(path: Path, options: argparse.Namespace) -> tuple[list[float], float]:
     """Return milliseconds of the training thread, step by step, and the mean of the other."""
     random = np.random.default_rng(0)
     sink, emits = HistorySink(path), []

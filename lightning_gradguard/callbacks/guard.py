@@ -84,6 +84,7 @@ class GradientGuard(GradientMonitor):
         detectors: As for `GradientMonitor`.
         sinks: As for `GradientMonitor`; they are told of actions, too.
         history: As for `GradientMonitor`, with the actions.
+        report: As for `GradientMonitor`.
         on_error: ``"raise"`` lets a fault of a remedy or of the guard itself end the run.
             With ``"warn"`` it is reported at ``CRITICAL``, since the run is then unprotected.
         name: As for `GradientMonitor`.
@@ -137,6 +138,7 @@ class GradientGuard(GradientMonitor):
         detectors: Sequence[Detector] | None = None,
         sinks: Sequence[Sink] | None = None,
         history: bool | None = None,
+        report: bool = False,
         on_error: OnError = "warn",
         name: str = "gradguard",
     ) -> None:
@@ -169,6 +171,7 @@ class GradientGuard(GradientMonitor):
             detectors=detectors,
             sinks=sinks,
             history=history,
+            report=report,
             on_error=on_error,
             name=name,
         )

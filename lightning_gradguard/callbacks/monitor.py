@@ -92,6 +92,8 @@ class GradientMonitor(CallbackBase):
         history: Whether all of it goes to ``<log_dir>/gradguard/history.sqlite``, to be read with
             `load_run`; None does so unless ``sinks`` are given. Nothing is written without a
             logger that has a local folder, nor under ``fast_dev_run``.
+        report: Whether to write ``report.html`` beside the history when training ends, however it
+            ends: a page that opens without a network.
         on_error: ``"raise"`` lets a fault of the monitor itself end the run, for debugging.
         name: Tells several monitors of one trainer apart in a checkpoint. They log under the
             same keys, so give all but one ``sinks`` of their own.
@@ -131,6 +133,7 @@ class GradientMonitor(CallbackBase):
         detectors: Sequence[Detector] | None = None,
         sinks: Sequence[Sink] | None = None,
         history: bool | None = None,
+        report: bool = False,
         on_error: OnError = "warn",
         name: str = "gradguard",
     ) -> None:
@@ -138,7 +141,11 @@ class GradientMonitor(CallbackBase):
         options.check_choice("group_by", group_by, ("module", "parameter"))
         options.check_choice("sensitivity", sensitivity, SENSITIVITIES)
         options.check_choice("on_error", on_error, ("warn", "raise"))
-        options.check_bool(exact=exact)
+        options.check_bool(exact=exact, report=report)
+        options.check_bool(history=bool(history) if history is None else history)
+        if report and history is False:
+            msg = "`report` is made from the history: `history` must not be False."
+            raise ValueError(msg)
         options.check_count("every_n_steps", every_n_steps)
         options.check_share("max_overhead", 1.0 if max_overhead is None else max_overhead)
         options.check_parts("detectors", detectors, method="update")
@@ -153,7 +160,8 @@ class GradientMonitor(CallbackBase):
         self._sensitivity: Sensitivity = sensitivity
         self._on_error: OnError = on_error
         self._on_finding, self._detectors, self._sinks = on_finding, detectors, sinks
-        self._writes_history = sinks is None if history is None else history
+        self._writes_history = (sinks is None or report) if history is None else history
+        self._writes_report = report
         self._name = name
         self._hooks = StepHooks()
         self._listener: Callable[[Frame, Sequence[Finding]], object] | None = None
@@ -390,6 +398,12 @@ class GradientMonitor(CallbackBase):
         if self._writes_history:
             goes_on = bool(trainer.global_step or trainer.ckpt_path or self._state)
             self._history = recorder.start(trainer, pl_module, goes_on=goes_on)
+            if self._writes_report and self._history is None and talks:
+                warnings.warn(
+                    "gradguard has no folder to write a report to: the trainer needs a logger with "
+                    "a folder on a local disk.",
+                    stacklevel=2,
+                )
             sinks += [] if self._history is None else [self._history]
         session = Session(
             probe,
@@ -451,6 +465,8 @@ class GradientMonitor(CallbackBase):
             history, self._history = self._history, None
             if history is not None:
                 recorder.close(history, self._outcome)
+                if self._writes_report:
+                    recorder.report(history)
 
     def _end_session(self) -> None:
         if self._session is None:

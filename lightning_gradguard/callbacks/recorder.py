@@ -23,7 +23,7 @@ from lightning_gradguard.sinks.history import HistorySink
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
 
-__all__ = ["close", "outcome", "start"]
+__all__ = ["close", "outcome", "report", "start"]
 
 
 def start(trainer: Trainer, pl_module: LightningModule, *, goes_on: bool) -> HistorySink | None:
@@ -55,6 +55,21 @@ def close(history: HistorySink, finished: str | None) -> None:
         history.close(finished)
     except Exception as error:  # noqa: BLE001 - such as a full disk
         _warn(error)
+
+
+def report(history: HistorySink) -> None:
+    """Write ``report.html`` beside a history that is closed; whatever goes wrong is told."""
+    from lightning_gradguard.history import load_run
+    from lightning_gradguard.report.html import write_report
+
+    target = history.path.with_name(history.path.name.replace("history", "report")).with_suffix(
+        ".html"
+    )
+    try:
+        with load_run(history.path) as run:
+            write_report([run], target)
+    except Exception as error:  # noqa: BLE001 - such as a full disk
+        warnings.warn(f"gradguard cannot write {target}: {error}", stacklevel=3)
 
 
 def outcome(exception: BaseException) -> str:

@@ -11,16 +11,20 @@ from pathlib import Path
 from lightning_gradguard.errors import HistoryError
 from lightning_gradguard.history.tables import FILE_NAME, FOLDER_NAME
 
-__all__ = ["find_histories", "locate", "next_free"]
+__all__ = ["find_histories", "locate", "name_of", "next_free"]
 
 
 def find_histories(folder: Path | str) -> list[Path]:
     """Return all history files beneath a folder, sorted; links to folders are not followed.
 
+    Raises:
+        HistoryError: It is a remote address.
+
     Example:
         >>> find_histories("nowhere")
         []
     """
+    _refuse_remote(folder)
     found: list[Path] = []
     for here, _, names in os.walk(folder):
         if Path(here).name == FOLDER_NAME:
@@ -46,15 +50,28 @@ def next_free(path: Path) -> Path:
     return found
 
 
+def name_of(path: Path, start: Path | None = None) -> str:
+    """Return what to call a run: its version folder, relative to where it was looked for.
+
+    Example:
+        >>> name_of(Path("logs", "version_0", "gradguard", "history-2.sqlite"), Path("logs"))
+        'version_0 (history-2)'
+    """
+    folder = path.parent.parent if path.parent.name == FOLDER_NAME else path.parent
+    name = "."
+    if start is not None and folder.is_relative_to(start):
+        name = folder.relative_to(start).as_posix()
+    name = folder.resolve().name if name == "." else name
+    return name if path.name == FILE_NAME else f"{name} ({path.stem})"
+
+
 def locate(path: Path | str) -> Path:
     """Return the one file that a path stands for.
 
     Raises:
         HistoryError: There is none, there are several, or it is a remote address.
     """
-    if "://" in str(path):
-        msg = f"{path} is a remote address; histories are read from local disks. Copy it first."
-        raise HistoryError(msg)
+    _refuse_remote(path)
     path = Path(path)
     if path.is_file():
         return path
@@ -71,3 +88,9 @@ def locate(path: Path | str) -> Path:
         msg = f"There are {len(found)} histories beneath {path}; name one of them: {names}"
         raise HistoryError(msg)
     return found[0]
+
+
+def _refuse_remote(path: Path | str) -> None:
+    if "://" in str(path):
+        msg = f"{path} is a remote address; histories are read from local disks. Copy it first."
+        raise HistoryError(msg)

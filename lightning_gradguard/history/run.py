@@ -23,7 +23,7 @@ from lightning_gradguard.history import tables
 from lightning_gradguard.history.opening import connect, reading
 from lightning_gradguard.history.packing import inflate, unpack_rows
 from lightning_gradguard.history.parts import unpack_parts
-from lightning_gradguard.history.places import locate
+from lightning_gradguard.history.places import locate, name_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -44,11 +44,12 @@ _HISTOGRAM: Final = "SELECT data FROM histogram WHERE id = ? AND length(data) <=
 _PART: Final = "SELECT data FROM parts WHERE id = ? AND length(data) <= 67108864"
 
 
-def load_run(path: Path | str) -> Run:
+def load_run(path: Path | str, *, start: Path | str | None = None) -> Run:
     """Open the history of a run.
 
     Args:
         path: A log directory with one run, a version folder, its ``gradguard`` folder, or the file.
+        start: The folder to name the run relative to; None is ``path``.
 
     Raises:
         HistoryError: There is no history, there are several, or it cannot be read.
@@ -67,7 +68,7 @@ def load_run(path: Path | str) -> Run:
         >>> folder.cleanup()
     """
     file = locate(path)
-    return Run(file, start=Path(path))
+    return Run(file, start=Path(path if start is None else start))
 
 
 class _Steps:
@@ -105,13 +106,7 @@ class Run:
 
     def __init__(self, path: Path, *, start: Path | None = None) -> None:
         self.path = path
-        folder = path.parent.parent if path.parent.name == tables.FOLDER_NAME else path.parent
-        inside = start is not None and start.is_dir() and folder.resolve() != start.resolve()
-        try:
-            self.name = str(folder.relative_to(start)) if inside and start else ""
-        except ValueError:
-            self.name = ""
-        self.name = self.name or folder.resolve().name
+        self.name = name_of(path, start)
         self._connection, self._copy = connect(path)
         self._version = self._data_version()
         self._files = self._signature()
@@ -160,6 +155,7 @@ class Run:
     def _forget(self) -> None:
         self._steps: dict[int, _Steps] = {}
         self._layouts: dict[int, dict[str, Any]] | None = None
+        self._redone_from: dict[tuple[int, int], int | None] = {}
 
     def _rows(self, text: str, *values: object) -> list[tuple[Any, ...]]:
         with reading(self.path):
@@ -336,9 +332,13 @@ class Run:
 
     def _counts(self, attempt: int, optimizer_index: int, step: int) -> bool:
         """Whether no later attempt did this step again."""
-        mine = self._of(optimizer_index)
-        later = mine.steps[mine.attempts > attempt]
-        return not len(later) or step < int(later[0])
+        key = attempt, optimizer_index
+        if key not in self._redone_from:
+            mine = self._of(optimizer_index)
+            later = mine.steps[mine.attempts > attempt]
+            self._redone_from[key] = int(later[0]) if len(later) else None
+        first = self._redone_from[key]
+        return first is None or step < first
 
     def frames(self, optimizer_index: int = 0) -> Iterator[Frame]:
         """Yield what the detectors saw, as near as it was kept: float32, and histograms."""

@@ -45,7 +45,7 @@ class HistorySink:
         meta: dict[str, Any] | None = None,
     ) -> None:
         self.path = Path(path)
-        self._summary: str | None = None
+        self._said: dict[str, Any] = {}
         self._writer = Writer(self.path, about=about, meta=meta)
 
     def emit(self, event: Event) -> None:
@@ -62,7 +62,12 @@ class HistorySink:
         elif isinstance(event, (Finding, Action)):
             self._writer.add(event)
         elif isinstance(event, Summary):
-            self._summary = str(event)
+            self._said = {
+                "summary": str(event),
+                "stopped": event.stopped,
+                "unchecked": list(event.unchecked),
+                "amp_overflows": event.amp_overflows,
+            }
 
     def close(self, finished: str | None = None) -> None:
         """Commit the rest and say how the run ended.
@@ -70,5 +75,4 @@ class HistorySink:
         Args:
             finished: ``"finished"``, ``"exception"``, ``"interrupted"``, or None for not known.
         """
-        meta: dict[str, Any] = {} if self._summary is None else {"summary": self._summary}
-        self._writer.close(finished, **meta)
+        self._writer.close(finished, **self._said)

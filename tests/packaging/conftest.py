@@ -13,6 +13,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterable
+from configparser import ConfigParser
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import Message
@@ -38,7 +39,7 @@ class Wheel:
     path: Path
     names: frozenset[str]
     metadata: Message
-    has_entry_points: bool
+    entry_points: ConfigParser
 
     @property
     def requirements(self) -> list[Requirement]:
@@ -104,7 +105,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Wheel:
         names = frozenset(archive.namelist())
         (info,) = {name.split("/")[0] for name in names if ".dist-info/" in name}
         metadata = message_from_bytes(archive.read(f"{info}/METADATA"))
-    return Wheel(path, names, metadata, f"{info}/entry_points.txt" in names)
+        entry_points = ConfigParser()
+        entry_points.read_string(archive.read(f"{info}/entry_points.txt").decode())
+    return Wheel(path, names, metadata, entry_points)
 
 
 def make_environment(folder: Path, lent: Iterable[Distribution]) -> Environment:

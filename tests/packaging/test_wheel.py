@@ -43,6 +43,7 @@ def test_the_metadata_say_what_the_package_is(wheel):
         "examples",
         "lightning",
         "models",
+        "parquet",
         "rich",
         "test",
     }
@@ -79,8 +80,22 @@ def test_the_licence_travels_with_the_wheel(wheel):
     assert any(name.endswith("/licenses/LICENSE") for name in wheel.names)
 
 
-def test_no_entry_point_is_declared(wheel):
-    assert not wheel.has_entry_points
+def test_the_command_is_an_entry_point(wheel):
+    assert dict(wheel.entry_points["console_scripts"]) == {
+        "gradguard": f"{PACKAGE}.cli:main",
+    }
+
+
+def test_the_tab_is_an_entry_point(wheel):
+    points = dict(wheel.entry_points["tensorboard_plugins"])
+    assert points == {"gradguard": f"{PACKAGE}.tensorboard_plugin.loader:GradientHealthLoader"}
+
+
+def test_the_command_runs_and_knows_its_version(installed, wheel):
+    version = f"gradguard {wheel.metadata['Version']}"
+    script = installed.python.with_name("gradguard")
+    assert installed.run(script, "--version").strip() == version
+    assert installed.run("-m", PACKAGE, "--version").strip() == version
 
 
 def test_importing_the_package_loads_neither_torch_nor_lightning(installed):

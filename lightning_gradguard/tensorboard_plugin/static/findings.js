@@ -1,0 +1,73 @@
+// What is wrong, in words: the verdict, and each finding with its evidence and advice.
+
+import {severityOf} from "./colour.js";
+import {clean, make, short} from "./dom.js";
+
+// The findings of one fault become one entry: the worst of them, and whether it has ended.
+export function episodesOf(findings) {
+  const found = new Map();
+  findings.forEach((finding, i) => {
+    const key = finding.episode_id ? `${finding.optimizer_index}/${finding.episode_id}` : `#${i}`;
+    const known = found.get(key);
+    if (!known) found.set(key, {...finding, ended: null});
+    else if (finding.state === "resolved") known.ended = finding.step;
+    else if (finding.severity >= known.severity) {
+      Object.assign(known, finding, {step: known.step, ended: known.ended});
+    }
+  });
+  return [...found.values()].sort((a, b) => b.severity - a.severity || a.step - b.step);
+}
+
+export function verdictOf(overview) {
+  const alarms = episodesOf(overview.findings).filter((one) => one.severity >= 30);
+  const range = overview.optimizers[0]?.range;
+  const seen = range ? `steps ${range[0]} to ${range[1]}` : "no step yet";
+  const stopped = overview.meta.stopped;
+  if (stopped) return {text: `Watching stopped: ${stopped} (${seen}).`, level: "error"};
+  if (!alarms.length) return {text: `Nothing wrong was found (${seen}).`, level: "fine"};
+  const open = alarms.filter((one) => one.ended === null).length;
+  const kinds = [...new Set(alarms.map((one) => one.kind.replaceAll("_", " ")))].join(", ");
+  return {
+    text: `${kinds}: ${alarms.length} finding${alarms.length > 1 ? "s" : ""}, ` +
+      `${open} still open (${seen}).`,
+    level: severityOf(alarms[0])[0],
+  };
+}
+
+function layersText(layers) {
+  if (!layers.length) return "whole model";
+  if (layers.length <= 2) return layers.map(clean).join(", ");
+  return `${clean(layers[0])} … ${clean(layers.at(-1))} (${layers.length} layers)`;
+}
+
+export function findingItem(finding, openLayer) {
+  const [level, colour] = severityOf(finding);
+  const since = finding.since_step >= 0 ? `since step ${finding.since_step}` : "";
+  const until = finding.ended === null ? "still open" : `ended at step ${finding.ended}`;
+  const numbers = finding.value === null || finding.value === undefined ? ""
+    : `${short(finding.value)}${finding.limit === null ? "" : ` against ${short(finding.limit)}`} ${finding.unit}`;
+  const badge = make("span", {className: "gg-badge"}, level);
+  badge.style.background = colour;
+  return make("li", {className: "gg-finding"},
+    make("div", {}, badge, make("b", {}, clean(finding.kind.replaceAll("_", " "))), ` at step ${finding.step} `,
+      finding.layers.length
+        ? make("button", {type: "button", className: "gg-link", onclick: () => openLayer(finding.layers[0])},
+          layersText(finding.layers))
+        : make("span", {}, layersText(finding.layers))),
+    make("div", {}, clean(finding.message), "."),
+    make("div", {className: "gg-faint"}, [numbers && `Measured ${clean(numbers)}`, since, until].filter(Boolean).join(" · ")),
+    finding.advice ? make("div", {className: "gg-advice"}, "Try: ", clean(finding.advice)) : null);
+}
+
+export function actionsTable(actions) {
+  const counts = new Map();
+  for (const action of actions) {
+    const key = `${action.dry_run ? "would have: " : ""}${action.what}`;
+    const known = counts.get(key) || {count: 0, first: action.step, last: action.step, why: action.why};
+    counts.set(key, {...known, count: known.count + 1, last: action.step});
+  }
+  return make("table", {className: "gg-table"},
+    make("tr", {}, ...["action", "times", "first step", "last step", "reason"].map((t) => make("th", {}, t))),
+    ...[...counts].map(([what, one]) => make("tr", {},
+      ...[what, one.count, one.first, one.last, one.why].map((t) => make("td", {}, clean(t))))));
+}

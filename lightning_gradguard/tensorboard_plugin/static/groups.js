@@ -1,0 +1,50 @@
+// Rows of the heatmap: layers in depth order, under the module that holds them.
+
+// The module a layer is grouped under: up to its innermost number, else its first part.
+export function stemOf(name) {
+  const parts = name.split(".");
+  for (let i = parts.length - 2; i >= 0; i--) {
+    if (/^\d+$/.test(parts[i])) return parts.slice(0, i + 1).join(".");
+  }
+  return parts.length > 1 ? parts[0] : "";
+}
+
+// Neighbours under one module form a group; folded groups are one row, others a row per layer.
+export function rowsOf(layers, filter, folded) {
+  const wanted = filter.trim().toLowerCase();
+  const rows = [];
+  let group = null;
+  layers.forEach((name, index) => {
+    if (wanted && !name.toLowerCase().includes(wanted)) return;
+    const stem = stemOf(name);
+    if (!group || !stem || group.stem !== stem) {
+      group = {stem, members: []};
+      rows.push(group);
+    }
+    group.members.push(index);
+  });
+  return rows.flatMap(({stem, members}) => {
+    if (members.length > 1 && folded.has(stem)) {
+      return [{name: stem, members, folded: true, stem}];
+    }
+    return members.map((index, k) => ({
+      name: layers[index], members: [index], folded: false, stem: members.length > 1 ? stem : "",
+      starts: members.length > 1 && k === 0,
+    }));
+  });
+}
+
+// What a row shows in a column: of several layers, what is worst, else furthest from its median.
+export function rowValue(map, row, column) {
+  const width = map.steps.length;
+  let shown = NaN;
+  let furthest = -1;
+  for (const index of row.members) {
+    const value = map.shown[index * width + column];
+    if (value === Infinity) return value;
+    if (Number.isNaN(value)) continue;
+    const away = value === -Infinity ? 1e9 : Math.abs(value - (map.usual[index] ?? 0));
+    if (away > furthest) [furthest, shown] = [away, value];
+  }
+  return shown;
+}

@@ -1,0 +1,66 @@
+"""The report, opened from disk without a network."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from lightning_gradguard.history import load_run
+from lightning_gradguard.report.html import write_report
+from tests.browser.conftest import FAULT, HOSTILE
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def report(watched, logs, tmp_path):
+    """Write a report about some runs, and open it."""
+
+    def show(*names, hash=""):  # noqa: A002 - what browsers call it
+        runs = [load_run(logs / name) for name in names]
+        target = tmp_path / "report.html"
+        write_report(runs, target)
+        for run in runs:
+            run.close()
+        watched.page.context.set_offline(True)
+        watched.page.goto(f"{target.as_uri()}{hash}")
+        expect(watched.page.locator("main[data-ready]")).to_be_attached()
+        assert watched.requests == [f"{target.as_uri()}{hash}"]
+        return watched.page
+
+    return show
+
+
+def test_it_says_first_how_the_run_went_then_what_to_do_then_shows_it(report):
+    page = report("fading")
+    parts = page.locator("main > section").evaluate_all(
+        "all => all.filter(one => one.clientHeight).map(one => one.className)"
+    )
+    first = ["gg-verdict", "gg-findings", "gg-controls", "gg-maps"]
+    assert [name for name in parts if name in first] == first
+    expect(page.locator(".gg-finding")).to_contain_text(FAULT.advice)
+    expect(page.locator(".gg-actions")).to_contain_text("loss is NaN")
+    expect(page.locator("footer")).to_contain_text("tests.Net")
+    expect(page.locator("footer")).to_contain_text("watching took 0.5 ms per step")
+
+
+def test_a_layer_opens_there_too(report):
+    page = report("fading")
+    page.locator(".gg-finding button").click()
+    expect(page.locator(".gg-detail h2 code")).to_have_text("body.0.fc")
+    expect(page.locator(".gg-detail figcaption").first).to_have_text("grad norm")
+    expect(page.locator(".gg-detail figcaption").last).to_contain_text("magnitudes")
+
+
+def test_several_runs_stand_side_by_side(report):
+    page = report("fading", "healthy")
+    expect(page.locator(".gg-verdict-line")).to_have_count(2)
+    expect(page.locator(".gg-map h2")).to_have_text(["fading", "healthy"])
+
+
+def test_names_from_a_model_are_text_and_nothing_else(report):
+    page = report("hostile")
+    page.locator(".gg-finding button").click()
+    expect(page.locator(".gg-detail h2 code")).to_have_text(HOSTILE[0])
+    assert page.locator("img").count() == 0
+    assert page.evaluate("window.hits") == 0

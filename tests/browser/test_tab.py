@@ -1,0 +1,156 @@
+"""The tab "Gradient health", in TensorBoard, in a browser."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from lightning_gradguard.history.storage import Entry
+from tests.browser.conftest import FAULT, HOSTILE, STEPS, frame_of, write
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def opened(watched, tensorboard):
+    """Open the tab, and a run in it."""
+
+    def show(run="", loader="fast", **link):
+        more = "".join(f"&p.gradguard.{key}={value}" for key, value in {"run": run, **link}.items())
+        watched.page.goto(f"{tensorboard(loader)}/#gradguard{more}")
+        expect(watched.tab.locator("main[data-ready]")).to_be_attached(timeout=30_000)
+        return watched.tab
+
+    return show
+
+
+def picture(tab, number=0):
+    """Return what a heatmap shows, as text."""
+    return tab.locator(".gg-map canvas").nth(number).evaluate("canvas => canvas.toDataURL()")
+
+
+def height(tab):
+    return tab.locator(".gg-map canvas").first.evaluate("canvas => canvas.clientHeight")
+
+
+def choose(tab, control, value):
+    tab.locator(f"[data-control={control}]").select_option(value)
+
+
+@pytest.mark.parametrize("loader", ["fast", "slow"])
+def test_the_tab_is_there_and_lists_the_runs(loader, watched, opened):
+    tab = opened(loader=loader)
+    expect(watched.page.get_by_text("Gradient health", exact=False).first).to_be_visible()
+    options = tab.locator("[data-control=run] option")
+    assert {"fading", "healthy", "hostile"} <= set(options.all_inner_texts())
+    own = {url.split("/")[2] for url in watched.requests if url.startswith("http")}
+    assert len(own) == 1  # nothing comes from elsewhere
+
+
+def test_a_finding_is_listed_with_evidence_and_advice(opened):
+    tab = opened("fading")
+    expect(tab.locator(".gg-verdict-line")).to_contain_text("vanishing")
+    item = tab.locator(".gg-finding")
+    for text in (FAULT.message, FAULT.advice, "step 12", "since step 7", "9 against 4 decades"):
+        expect(item).to_contain_text(text)
+    expect(tab.locator(".gg-actions")).to_contain_text("loss is NaN")
+
+
+def test_a_click_on_a_layer_opens_its_lines_and_its_histogram(opened):
+    tab = opened("fading")
+    canvas = tab.locator(".gg-map canvas")
+    canvas.click(position={"x": 700, "y": height(tab) / 2})
+    expect(tab.locator(".gg-detail h2 code")).to_contain_text("body.")
+    titles = tab.locator(".gg-detail figcaption")
+    expect(titles.filter(has_text="grad norm").first).to_be_visible()
+    expect(titles.filter(has_text="magnitudes")).to_be_visible()
+    tab.get_by_role("button", name="Close").click()
+    expect(tab.locator(".gg-detail h2")).to_have_count(0)
+
+
+def test_the_layer_of_a_finding_opens_from_the_list(opened):
+    tab = opened("fading")
+    tab.locator(".gg-finding button").click()
+    expect(tab.locator(".gg-detail h2 code")).to_have_text("body.0.fc")
+
+
+@pytest.mark.parametrize(
+    "change", [("statistic", "param_norm"), ("mode", "median"), ("mode", "last")]
+)
+def test_other_numbers_and_colours_are_another_picture(opened, change):
+    tab = opened("fading")
+    before = picture(tab)
+    choose(tab, *change)
+    expect(tab.locator("[data-control=statistic]")).to_be_enabled()
+    tab.locator("main").evaluate("() => new Promise(done => setTimeout(done, 1000))")
+    assert picture(tab) != before
+
+
+def test_layers_are_filtered_and_folded(opened):
+    tab = opened("fading")
+    whole = height(tab)
+    tab.get_by_role("button", name="Fold all", exact=True).click()
+    assert height(tab) < whole
+    tab.get_by_role("button", name="Unfold all").click()
+    assert height(tab) == whole
+    tab.locator("[data-control=filter]").fill("body.2")
+    assert height(tab) < whole
+
+
+def test_two_runs_stand_side_by_side(opened):
+    tab = opened("fading")
+    choose(tab, "other", "healthy")
+    expect(tab.locator(".gg-map h2")).to_have_text(["fading", "healthy"])
+    assert picture(tab, 0) != picture(tab, 1)
+
+
+def test_the_keyboard_does_what_the_pointer_does(opened):
+    tab = opened("healthy")
+    canvas = tab.locator(".gg-map canvas")
+    canvas.focus()
+    for key in ("Home", "ArrowDown", "ArrowRight"):
+        canvas.press(key)
+    expect(tab.locator(".gg-readout")).to_have_text("body.0.norm, step 1: 1")
+    canvas.press("Enter")
+    expect(tab.locator(".gg-detail h2 code")).to_have_text("body.0.norm")
+    canvas.press("+")
+    expect(tab.get_by_role("button", name="All steps")).to_be_visible()
+    tab.locator(".gg-map canvas").press("0")
+    expect(tab.get_by_role("button", name="All steps")).to_have_count(0)
+
+
+def test_a_link_leads_to_a_layer_of_a_run(opened):
+    tab = opened("healthy", layer="body.1.fc")
+    expect(tab.locator(".gg-map h2")).to_have_text("healthy")
+    expect(tab.locator(".gg-detail h2 code")).to_have_text("body.1.fc")
+
+
+def test_it_is_dark_where_tensorboard_is(watched, opened):
+    tab = opened("fading")
+    watched.page.evaluate("document.body.classList.add('dark-mode')")
+    colour = "body => getComputedStyle(body).backgroundColor"
+    expect(tab.locator("html.gg-dark")).to_be_attached()
+    assert tab.locator("body").evaluate(colour) == "rgb(48, 48, 48)"
+
+
+@pytest.mark.parametrize("loader", ["fast", "slow"])
+def test_a_reload_shows_what_a_run_has_written_since(loader, watched, opened, logs):
+    layers, name = ("a", "b"), f"live-{loader}"
+    writer = write(logs / name, lambda _: [1.0, 2.0], layers)
+    writer.flush()
+    tab = opened(name, loader)
+    expect(tab.locator(".gg-verdict-line")).to_contain_text(f"steps 0 to {STEPS - 1}")
+    for step in range(STEPS, 2 * STEPS):
+        writer.add(Entry(frame_of(step, [1.0, 2.0], layers)))
+    writer.flush()
+    watched.page.locator(".reload-button").click()
+    expect(tab.locator(".gg-verdict-line")).to_contain_text(f"steps 0 to {2 * STEPS - 1}")
+    writer.close("finished")
+
+
+def test_names_from_a_model_are_text_and_nothing_else(watched, opened):
+    tab = opened("hostile", layer=HOSTILE[0].replace("&", "%26"))
+    expect(tab.locator(".gg-detail h2 code")).to_have_text(HOSTILE[0])
+    expect(tab.locator(".gg-finding")).to_contain_text(r"\u001b[2J")
+    assert tab.locator("img").count() == 0
+    assert tab.locator("main").evaluate("() => window.hits") == 0

@@ -1,0 +1,160 @@
+"""What is drawn of a run loses nothing that is worth seeing."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lightning_gradguard import schema
+from lightning_gradguard.history import view
+
+
+def run_of(values, steps=None, layers=None, nonfinite=None, counts=None, **scalars):
+    """Give a run whose gradient norms are known, ``(steps, layers)``."""
+    values = np.asarray(values, np.float32)
+    steps = np.arange(len(values)) if steps is None else np.asarray(steps)
+    stored = {"grad_norm": values}
+    if nonfinite is not None:
+        stored["num_nonfinite"] = np.asarray(nonfinite, np.float32)
+    return SimpleNamespace(
+        name="version_0",
+        meta={"schema": "gradguard/1"},
+        optimizers=(0,),
+        statistics=tuple(stored),
+        scalars=tuple(scalars),
+        findings=(),
+        actions=(),
+        layers=lambda _i=0: layers or tuple(f"layer{k}" for k in range(values.shape[1])),
+        steps=lambda _i=0: steps.astype(np.int64),
+        statistic=lambda name, _i=0: stored[name],
+        scalar=lambda name, _i=0: np.asarray(scalars[name], np.float64),
+        histograms=lambda _layer, _i=0: counts,
+    )
+
+
+def cells_of(run, **options):
+    header, arrays = view.unpack(view.heatmap(run, "grad_norm", **options))
+    return header, arrays["cells"].astype(np.float64)
+
+
+def test_a_run_that_fits_is_drawn_number_by_number():
+    values = [[1.0, 8.0], [2.0, 0.25]]
+    header, cells = cells_of(run_of(values))
+    np.testing.assert_array_equal(cells, np.log2(values).T)
+    assert header["steps"] == [0, 1]
+    assert header["last"] == 1
+
+
+@pytest.mark.parametrize("spike", [1e6, 1e-6])
+def test_one_step_far_from_the_others_is_seen_among_ten_thousand(spike):
+    values = np.ones((10_000, 2))
+    values[5_003, 1] = spike
+    _, cells = cells_of(run_of(values), columns=100)
+    assert cells.shape == (2, 100)
+    assert cells[1, 50] == pytest.approx(np.log2(spike), rel=1e-3)
+    assert np.count_nonzero(cells) == 1
+
+
+def test_zero_nonfinite_and_unmeasured_are_told_apart_in_a_crowd():
+    values = np.ones((1000, 3))
+    values[501, 0] = 0.0
+    values[502, 1] = np.inf
+    values[500:510, 2] = np.nan
+    _, cells = cells_of(run_of(values), columns=100)
+    assert cells[0, 50] == -np.inf
+    assert cells[1, 50] == np.inf
+    assert np.isnan(cells[2, 50])
+    assert np.count_nonzero(cells) == 3
+
+
+def test_a_norm_that_skips_what_is_not_finite_is_marked_all_the_same():
+    nonfinite = np.zeros((4, 2))
+    nonfinite[2, 1] = 3
+    _, cells = cells_of(run_of(np.ones((4, 2)), nonfinite=nonfinite))
+    assert cells[1, 2] == np.inf
+    assert np.count_nonzero(cells) == 1
+
+
+def test_relative_to_the_last_layer_divides_each_step_by_its_own():
+    values = np.array([[1.0, 4.0], [8.0, 2.0], [0.0, 2.0], [3.0, 0.0]])
+    _, cells = cells_of(run_of(values), relative="last")
+    np.testing.assert_array_equal(cells[0], [-2.0, 2.0, -np.inf, 0.0])
+    np.testing.assert_array_equal(cells[1], [0.0, 0.0, 0.0, -np.inf])
+
+
+def test_columns_are_equally_wide_in_steps_even_where_history_was_thinned():
+    steps = np.concatenate([np.arange(0, 500, 50), np.arange(500, 1000)])
+    header, _ = cells_of(run_of(np.ones((len(steps), 1)), steps=steps), columns=100)
+    assert header["steps"][:3] == [0, 50, 100]
+    assert np.diff(header["steps"])[-10:].tolist() == [10] * 10
+
+
+def test_zooming_shows_only_the_steps_asked_for():
+    header, cells = cells_of(run_of(np.ones((100, 1))), first=20, last=29)
+    assert header["steps"] == list(range(20, 30))
+    assert cells.shape == (1, 10)
+
+
+def test_medians_are_those_of_the_finite_values():
+    values = np.array([[1.0], [4.0], [16.0], [0.0], [np.nan], [np.inf]])
+    header, _ = cells_of(run_of(values))
+    assert header["medians"] == [2.0]
+
+
+@pytest.mark.parametrize("extreme", [0.0, 1e9, np.inf])
+def test_lines_keep_the_extremes_of_each_column(extreme):
+    values = np.ones((5000, 1))
+    values[1234, 0] = extreme
+    header, arrays = view.unpack(view.lines(run_of(values), "layer0", columns=50))
+    assert header["names"] == ["grad_norm"]
+    assert extreme in arrays["y"][0]
+    assert len(arrays["x"]) == 100
+    assert (np.diff(arrays["x"]) > 0).all()
+
+
+def test_scalars_share_one_axis_and_keep_gaps():
+    run = run_of(np.ones((3, 1)), loss=[1.0, np.nan, 2.0], learning_rate=[0.1, 0.1, 0.1])
+    header, arrays = view.unpack(view.scalars(run))
+    assert header["names"] == ["loss", "learning_rate"]
+    np.testing.assert_array_equal(arrays["y"][0], [1.0, np.nan, 2.0])
+
+
+def test_a_histogram_shows_the_octaves_in_use_and_no_count_vanishes():
+    counts = np.zeros((2, schema.HISTOGRAM_BINS), np.float32)
+    first = schema.HISTOGRAM_FIRST
+    counts[:, 0] = 1e9  # exact zeros are no octave
+    counts[0, first + 40], counts[1, first + 42] = 1e6, 1e6
+    counts[1, first + 44] = 1.0
+    run = run_of(np.ones((2, 1)), counts=(np.array([0, 10]), counts))
+    header, arrays = view.unpack(view.histogram(run, "layer0"))
+    assert header["low"] == schema.HISTOGRAM_LOW + 40
+    np.testing.assert_array_equal(arrays["cells"].T, [[255, 0, 0, 0, 0], [0, 0, 255, 0, 1]])
+
+
+def test_an_empty_run_is_drawn_as_nothing():
+    empty = run_of(np.ones((0, 2)), counts=(np.zeros(0, int), np.zeros((0, schema.HISTOGRAM_BINS))))
+    header, cells = cells_of(empty)
+    assert cells.shape == (2, 0)
+    assert header["steps"] == []
+    assert view.unpack(view.lines(empty, "layer0"))[1]["y"].shape == (1, 0)
+    assert view.unpack(view.histogram(empty, "layer0"))[1]["cells"].size == 0
+    assert view.overview(empty)["optimizers"][0]["range"] is None
+
+
+def test_what_is_not_there_is_refused_by_name():
+    with pytest.raises(ValueError, match="no statistic 'nonsense'; there are grad_norm"):
+        view.heatmap(run_of(np.ones((1, 1))), "nonsense")
+    with pytest.raises(ValueError, match="no layer '<b>'"):
+        view.lines(run_of(np.ones((1, 1))), "<b>")
+
+
+def test_an_overview_is_strict_json_whatever_the_names():
+    name = "<img src=x onerror=alert(1)>\x1b[31m"
+    run = run_of(np.ones((1, 1)), layers=(name,))
+    run.meta["cost"] = float("nan")
+    read = json.loads(json.dumps(view.overview(run), allow_nan=False))
+    assert read["optimizers"][0]["layers"] == [name]
+    assert read["meta"]["cost"] is None
