@@ -11,6 +11,7 @@ from typing import Final, Literal, get_args
 __all__ = [
     "BFLOAT16_HIGH",
     "BFLOAT16_LOW",
+    "COMMAND_LINE_VERSION",
     "FLOAT16_HIGH",
     "FLOAT16_LOW",
     "HISTOGRAM_BINS",
@@ -53,6 +54,9 @@ SCALARS: Final = (
     "overhead_ms",
 )
 """The logged numbers of one optimizer step."""
+
+COMMAND_LINE_VERSION: Final = "gradguard.cli/1"
+"""Under which rules the command line writes JSON: a name is never taken away within a number."""
 
 HISTOGRAM_LOW: Final = -96
 """Smallest octave of the histogram: its bin counts ``2**-96 <= |g| < 2**-95``."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import settings
 
 from lightning_gradguard import devices
+from lightning_gradguard.errors import GradGuardError
 
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
@@ -31,3 +34,22 @@ def backend(request, monkeypatch) -> str:
     if request.param == "device":
         monkeypatch.setattr(devices, "is_host", lambda _device: False)
     return request.param
+
+
+@pytest.fixture
+def stored(monkeypatch):
+    """Let commands find a run, or meet an error, wherever they look for a history."""
+
+    def store(found: object) -> None:
+        def load_run(path: object, **_: object) -> object:
+            here = found[str(path)] if isinstance(found, dict) else found
+            if isinstance(here, BaseException):
+                raise here
+            return here
+
+        reader = SimpleNamespace(
+            HistoryError=GradGuardError, load_run=load_run, find_histories=lambda _folder: []
+        )
+        monkeypatch.setitem(sys.modules, "lightning_gradguard.history", reader)
+
+    return store

@@ -123,6 +123,13 @@ def test_the_dry_run_prints_what_the_page_shows():
     assert [line for line in shown.splitlines() if line not in printed] == []
 
 
+def test_the_norms_of_those_who_move_are_the_same():
+    page = ROOT / "docs" / "migration.md"
+    said = re.findall(r"`(\w+ agrees?: True)`", page.read_text(encoding="utf-8"))
+    assert len(said) == 2
+    assert [line for line in said if line not in output_of_examples(page).splitlines()] == []
+
+
 def test_the_readme_says_how_to_run_the_tests():
     assert "```sh\nmake test\n```" in README
 
