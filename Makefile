@@ -101,6 +101,7 @@ gpu: $(VENV)/.stamp-dev ## Tests and figures that need a CUDA device (options: A
 test: $(VENV)/.stamp-dev ## Run everything that must pass
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory site
 	@$(MAKE) --no-print-directory package
 
 .PHONY: check
@@ -121,6 +122,15 @@ $(VENV)/.stamp-models: $(VENV)/.stamp-dev
 .PHONY: models
 models: $(VENV)/.stamp-models ## Models of the transformers library, which must stay quiet
 	$(call timed,models,$(PYTEST) tests/real_models)
+
+$(VENV)/.stamp-docs: $(VENV)/.stamp-base
+	$(INSTALL_PACKAGE) '.[docs]'
+	@touch $@
+
+.PHONY: site
+site: $(VENV)/.stamp-docs ## The documentation as a site, in build/site
+	$(call timed,site,$(VENV)/bin/sphinx-build --quiet --fail-on-warning --keep-going \
+	  --conf-dir docs/site . build/site)
 
 .PHONY: package
 package: $(VENV)/.stamp-dev ## The built wheel, also with the oldest versions it accepts

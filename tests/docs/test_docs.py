@@ -130,6 +130,18 @@ def test_the_norms_of_those_who_move_are_the_same():
     assert [line for line in said if line not in output_of_examples(page).splitlines()] == []
 
 
+def test_the_reference_has_every_public_name():
+    page = (ROOT / "docs" / "site" / "reference.rst").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\.\. auto\w+:: lightning_gradguard\.(\w+)$", page, re.MULTILINE))
+    assert set(lightning_gradguard.__all__) - {"__version__"} == named - {"errors"}
+
+
+def test_the_site_has_every_page():
+    index = (ROOT / "docs" / "site" / "index.md").read_text(encoding="utf-8")
+    pages = {page.stem for page in PAGES}
+    assert {page for page in pages if f"/{page}>" not in index} == set()
+
+
 def test_the_readme_says_how_to_run_the_tests():
     assert "```sh\nmake test\n```" in README
 

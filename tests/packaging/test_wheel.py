@@ -40,6 +40,7 @@ def test_the_metadata_say_what_the_package_is(wheel):
         "bench",
         "check",
         "dev",
+        "docs",
         "examples",
         "lightning",
         "models",
