@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 
 from lightning_gradguard import GradientMonitor
@@ -59,9 +60,12 @@ def main(folder: Path, *, watched: bool) -> None:
     torch.set_num_threads(1)
     pl.seed_everything(1, verbose=False)
     told, oracle = Count(), Oracle()
-    monitor = GradientMonitor(sinks=[told], detectors=[NonFinite(), Norms()], on_error="raise")
+    monitor = GradientMonitor(
+        sinks=[told], history=True, detectors=[NonFinite(), Norms()], on_error="raise"
+    )
     callbacks = [oracle, monitor] if watched else [oracle]
-    fit = trainer(*callbacks, strategy="ddp", devices=2, max_epochs=2)
+    logger = CSVLogger(folder, version=0)
+    fit = trainer(*callbacks, strategy="ddp", devices=2, max_epochs=2, logger=logger)
     model = NanAtTheEnd(nn.Sequential(mlp()))
     fit.fit(model, random_data(32, 6))
     record = {

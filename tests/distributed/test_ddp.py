@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+
+from lightning_gradguard import load_run
 
 WORKER = Path(__file__).with_name("ddp_worker.py")
 
@@ -42,3 +45,7 @@ def test_watching_two_processes_changes_nothing_and_all_ranks_measure_the_same(t
     assert alone[0]["losses"] != alone[1]["losses"]
     assert watched[0]["told"] > 0
     assert watched[1]["told"] == 0
+    with load_run(tmp_path / "watched") as history:  # one, of rank zero
+        assert history.meta["finished"] == "finished"
+        norms = history.scalar("global_grad_norm")
+    assert norms[np.isfinite(norms)].tolist() == watched[0]["norms"]
