@@ -20,10 +20,12 @@ from lightning_gradguard.errors import HistoryError
 from lightning_gradguard.findings import Finding
 from lightning_gradguard.frame import Frame
 from lightning_gradguard.history import tables
-from lightning_gradguard.history.opening import connect, reading
-from lightning_gradguard.history.packing import inflate, unpack_rows
-from lightning_gradguard.history.parts import unpack_parts
+from lightning_gradguard.history.frames import frames_of, histogram_at
+from lightning_gradguard.history.opening import reading
+from lightning_gradguard.history.packing import unpack_rows
 from lightning_gradguard.history.places import locate, name_of
+from lightning_gradguard.history.source import Source
+from lightning_gradguard.history.steps import QUERY, Steps
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -40,8 +42,6 @@ _MOST_STEPS: Final = 2_000_000
 _MOST_NUMBERS: Final = 1 << 28
 _MOST_RECORDS: Final = 100_000
 _MOST_TEXT: Final = 1 << 26
-_HISTOGRAM: Final = "SELECT data FROM histogram WHERE id = ? AND length(data) <= 67108864"
-_PART: Final = "SELECT data FROM parts WHERE id = ? AND length(data) <= 67108864"
 
 
 def load_run(path: Path | str, *, start: Path | str | None = None) -> Run:
@@ -71,26 +71,6 @@ def load_run(path: Path | str, *, start: Path | str | None = None) -> Run:
     return Run(file, start=Path(path if start is None else start))
 
 
-class _Steps:
-    """The rows of one optimizer, an older attempt's dropped from a resume on."""
-
-    def __init__(self, rows: list[tuple[Any, ...]]) -> None:
-        numbers = np.array([row[:8] for row in rows], dtype=np.int64).reshape(-1, 8)
-        steps = numbers[:, 2]
-        later = np.minimum.accumulate(steps[::-1])[::-1]
-        kept = np.ones(len(steps), dtype=bool)
-        kept[:-1] = steps[:-1] < later[1:]
-        chosen = numbers[kept]
-        self.ids, self.layouts, self.steps = chosen[:, 0], chosen[:, 1], chosen[:, 2]
-        self.epochs, self.batches, self.flags = chosen[:, 3], chosen[:, 4], chosen[:, 5]
-        self.present, self.attempts = chosen[:, 6], chosen[:, 7]
-        blobs = [row[8] for row, keep in zip(rows, kept, strict=True) if keep]
-        self.scalars = np.frombuffer(b"".join(blobs), dtype="<f8").reshape(
-            len(blobs), len(tables.SCALARS)
-        )
-        self.rates = [row[9] for row, keep in zip(rows, kept, strict=True) if keep]
-
-
 class Run:
     """What a training wrote down; made by `load_run`.
 
@@ -107,9 +87,7 @@ class Run:
     def __init__(self, path: Path, *, start: Path | None = None) -> None:
         self.path = path
         self.name = name_of(path, start)
-        self._connection, self._copy = connect(path)
-        self._version = self._data_version()
-        self._files = self._signature()
+        self._source = Source(path)
         self._forget()
 
     def __enter__(self) -> Self:
@@ -120,53 +98,26 @@ class Run:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._connection.close()
-        if self._copy is not None:
-            self._copy.cleanup()
+        self._source.close()
 
     def refresh(self) -> bool:
         """Take note of what was written since; True when there is something new."""
-        if self._copy is not None:  # the file itself could not be read while it was left half done
-            files = self._signature()
-            if files == self._files:
-                return False
-            self.close()
-            self._connection, self._copy = connect(self.path)
-            self._version, self._files = self._data_version(), files
-        else:
-            version = self._data_version()
-            if version == self._version:
-                return False
-            self._version = version
+        if not self._source.refresh():
+            return False
         self._forget()
         return True
 
-    def _signature(self) -> tuple[tuple[int, int], ...]:
-        """Return what changes when somebody writes to the file or what lies beside it."""
-        files = [Path(f"{self.path}{ending}") for ending in ("", "-wal", "-journal")]
-        with reading(self.path):
-            found = [file.stat() for file in files if file.exists()]
-            return tuple((stat.st_mtime_ns, stat.st_size) for stat in found)
-
-    def _data_version(self) -> int:
-        with reading(self.path):
-            return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
-
     def _forget(self) -> None:
-        self._steps: dict[int, _Steps] = {}
+        self._steps: dict[int, Steps] = {}
         self._layouts: dict[int, dict[str, Any]] | None = None
         self._redone_from: dict[tuple[int, int], int | None] = {}
-
-    def _rows(self, text: str, *values: object) -> list[tuple[Any, ...]]:
-        with reading(self.path):
-            return self._connection.execute(text, values).fetchall()
 
     @property
     def meta(self) -> Mapping[str, Any]:
         """What is known of the run, as plain JSON types."""
         text = "SELECT key, value FROM meta WHERE length(value) <= ? LIMIT 1000"
-        rows = self._rows(text, _MOST_TEXT)
-        tries = self._rows(
+        rows = self._source.rows(text, _MOST_TEXT)
+        tries = self._source.rows(
             "SELECT about FROM attempts WHERE length(about) <= 65536 ORDER BY id DESC LIMIT 1000"
         )
         with reading(self.path):
@@ -176,7 +127,7 @@ class Run:
     @property
     def optimizers(self) -> tuple[int, ...]:
         """Positions of the optimizers that made steps."""
-        rows = self._rows("SELECT DISTINCT optimizer FROM layouts ORDER BY 1 LIMIT 1000")
+        rows = self._source.rows("SELECT DISTINCT optimizer FROM layouts ORDER BY 1 LIMIT 1000")
         return tuple(int(row[0]) for row in rows)
 
     def layers(self, optimizer_index: int = 0) -> tuple[str, ...]:
@@ -189,7 +140,7 @@ class Run:
 
     def _all_layouts(self) -> dict[int, dict[str, Any]]:
         if self._layouts is None:
-            rows = self._rows(
+            rows = self._source.rows(
                 "SELECT id, optimizer, about FROM layouts WHERE length(about) <= ? ORDER BY id "
                 "LIMIT 10000",
                 _MOST_TEXT,
@@ -203,18 +154,12 @@ class Run:
                     self._layouts[int(i)] = about
         return self._layouts
 
-    def _of(self, optimizer_index: int) -> _Steps:
+    def _of(self, optimizer_index: int) -> Steps:
         if optimizer_index not in self._steps:
-            rows = self._rows(
-                "SELECT id, layout, step, epoch, batch, flags, present, attempt, scalars, "
-                "CASE WHEN length(learning_rates) <= 65536 THEN learning_rates END FROM steps "
-                "WHERE optimizer = ? AND length(scalars) = ? ORDER BY id LIMIT ?",
-                optimizer_index,
-                8 * len(tables.SCALARS),
-                _MOST_STEPS,
-            )
+            most = 8 * len(tables.SCALARS), _MOST_STEPS
+            rows = self._source.rows(QUERY, optimizer_index, *most)
             with reading(self.path):
-                self._steps[optimizer_index] = _Steps(rows)
+                self._steps[optimizer_index] = Steps(rows)
         return self._steps[optimizer_index]
 
     def steps(self, optimizer_index: int = 0) -> npt.NDArray[np.int64]:
@@ -244,7 +189,7 @@ class Run:
             return result
         place = {layer: k for k, layer in enumerate(layers)}
         rows = dict(
-            self._rows(
+            self._source.rows(
                 f"SELECT id, data FROM stat_{name} WHERE id BETWEEN ? AND ? "  # noqa: S608
                 "AND length(data) <= ? LIMIT ?",
                 int(mine.ids[0]),
@@ -282,27 +227,18 @@ class Run:
             msg = f"`layer` must be one of the run's layers, got {layer!r}."
             raise ValueError(msg)
         mine, steps, counts = self._of(optimizer_index), [], []
-        sampled = {int(row[0]) for row in self._rows("SELECT id FROM histogram")}
+        sampled = {int(row[0]) for row in self._source.rows("SELECT id FROM histogram")}
         layouts = self._all_layouts()
         with reading(self.path):
             for i, layout, step in zip(mine.ids, mine.layouts, mine.steps, strict=True):
                 names = layouts[int(layout)]["layers"]
                 if int(i) in sampled and layer in names:
-                    found = self._histogram(int(i), len(names))
+                    found = histogram_at(self._source, int(i), len(names))
                     if found is not None:
                         steps.append(int(step))
                         counts.append(found[names.index(layer)])
         shape = (-1, schema.HISTOGRAM_BINS)
         return np.array(steps, dtype=np.int64), np.array(counts, np.float32).reshape(shape)
-
-    def _histogram(self, i: int, layers: int) -> npt.NDArray[np.float32] | None:
-        """Return a step's, or None where it was thinned in this moment."""
-        data = self._rows(_HISTOGRAM, i)
-        if not data:
-            return None
-        with reading(self.path):
-            body = inflate(data[0][0], 4 * layers * schema.HISTOGRAM_BINS)
-            return np.frombuffer(body, dtype="<f4").reshape(layers, schema.HISTOGRAM_BINS)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -321,7 +257,7 @@ class Run:
             return tuple(f for a, f in found if self._counts(a, f.optimizer_index, f.step))
 
     def _records(self, table: str) -> list[tuple[int, dict[str, Any]]]:
-        rows = self._rows(
+        rows = self._source.rows(
             f"SELECT attempt, record FROM {table} WHERE length(record) <= ? "  # noqa: S608
             "ORDER BY id DESC LIMIT ?",
             _MOST_TEXT,
@@ -342,62 +278,7 @@ class Run:
 
     def frames(self, optimizer_index: int = 0) -> Iterator[Frame]:
         """Yield what the detectors saw, as near as it was kept: float32, and histograms."""
-        mine = self._of(optimizer_index)
-        layers = self.layers(optimizer_index)
-        place = {layer: k for k, layer in enumerate(layers)}
-        tall = {n: self.statistic(n, optimizer_index) for n in tables.STATISTICS}
-        sampled = {int(row[0]) for row in self._rows("SELECT id FROM histogram")}
-        with_parts = {int(row[0]) for row in self._rows("SELECT id FROM parts")}
-        for k, i in enumerate(mine.ids.tolist()):
-            with reading(self.path):
-                about = self._all_layouts()[int(mine.layouts[k])]
-                columns = [place[layer] for layer in about["layers"]]
-                numbers = {
-                    name: float(value) if int(mine.present[k]) >> bit & 1 else None
-                    for bit, (name, value) in enumerate(
-                        zip(tables.SCALARS, mine.scalars[k].tolist(), strict=True)
-                    )
-                }
-                counts = self._histogram(i, len(columns)) if i in sampled else None
-                parts = self._rows(_PART, i) if i in with_parts else []
-                flags = int(mine.flags[k])
-                vectors: dict[str, Any] = {
-                    n: tall[n][k, columns].astype(np.float64) for n in tables.STATISTICS
-                }
-                frame = Frame(
-                    step=int(mine.steps[k]),
-                    epoch=int(mine.epochs[k]),
-                    batch_idx=int(mine.batches[k]),
-                    optimizer_index=optimizer_index,
-                    layers=about["layers"],
-                    roles=tuple(about["roles"]),
-                    is_sampled=np.array(about["is_sampled"], dtype=np.bool_),
-                    learning_rates=tuple(np.frombuffer(mine.rates[k], dtype="<f8").tolist()),
-                    stepped=bool(flags & 1),
-                    has_scaler=bool(flags & 2),
-                    batch_is_finite=(None, False, True)[flags >> 2 & 3],
-                    log2_histogram=None if counts is None else counts.astype(np.float64),
-                    **vectors,
-                    **(unpack_parts(parts[0][0]) if parts else {}),
-                    **_fields(numbers),
-                )
-            yield frame
-
-
-def _fields(numbers: Mapping[str, float | None]) -> dict[str, Any]:
-    """Return what a `Frame` takes as it is, of the numbers of a step."""
-    plain = (
-        "loss",
-        "global_grad_norm_at_update",
-        "first_batch_grad_norm",
-        "clipped_fraction",
-        "guard_clip_coefficient",
-    )
-    known: dict[str, Any] = {name: numbers[name] for name in plain}
-    for name in ("accumulated_batches", "world_size"):
-        known[name] = int(numbers[name] or 1)
-    known["window_correction"] = numbers["window_correction"] or 1.0
-    factor, norm = numbers["lr_factor"], numbers["global_grad_norm"]
-    known["lr_factor"] = 1.0 if factor is None else factor
-    known["global_grad_norm"] = float("nan") if norm is None else norm
-    return known
+        tall = {name: self.statistic(name, optimizer_index) for name in tables.STATISTICS}
+        place = {layer: k for k, layer in enumerate(self.layers(optimizer_index))}
+        steps = self._of(optimizer_index)
+        return frames_of(self._source, steps, self._all_layouts(), tall, place)

@@ -1,0 +1,54 @@
+"""The steps of a run, as rows of numbers.
+
+In: rows of the file. Out: columns, of which each step is in one place.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from lightning_gradguard.history import tables
+
+__all__ = ["QUERY", "Steps"]
+
+QUERY: Final = (
+    "SELECT id, layout, step, epoch, batch, flags, present, attempt, scalars, "
+    "CASE WHEN length(learning_rates) <= 65536 THEN learning_rates END FROM steps "
+    "WHERE optimizer = ? AND length(scalars) = ? ORDER BY id LIMIT ?"
+)
+"""Asks for the rows, given an optimizer, the bytes of the scalars, and the most rows."""
+
+
+class Steps:
+    """The rows of one optimizer, an older attempt's dropped from a resume on.
+
+    Attributes:
+        ids: Their numbers in the file, rising.
+        layouts: Which layers each has.
+        steps: Optimizer steps, rising.
+        epochs: Epoch of each.
+        batches: Batch within the epoch.
+        flags: What is either so or not, one bit each.
+        present: Which scalars were measured, one bit each.
+        attempts: Which attempt made each.
+        scalars: ``(n, scalars)``.
+        rates: Learning rates, as bytes.
+    """
+
+    def __init__(self, rows: list[tuple[Any, ...]]) -> None:
+        numbers = np.array([row[:8] for row in rows], dtype=np.int64).reshape(-1, 8)
+        steps = numbers[:, 2]
+        later = np.minimum.accumulate(steps[::-1])[::-1]
+        kept = np.ones(len(steps), dtype=bool)
+        kept[:-1] = steps[:-1] < later[1:]
+        chosen = numbers[kept]
+        self.ids, self.layouts, self.steps = chosen[:, 0], chosen[:, 1], chosen[:, 2]
+        self.epochs, self.batches, self.flags = chosen[:, 3], chosen[:, 4], chosen[:, 5]
+        self.present, self.attempts = chosen[:, 6], chosen[:, 7]
+        blobs = [row[8] for row, keep in zip(rows, kept, strict=True) if keep]
+        self.scalars = np.frombuffer(b"".join(blobs), dtype="<f8").reshape(
+            len(blobs), len(tables.SCALARS)
+        )
+        self.rates = [row[9] for row, keep in zip(rows, kept, strict=True) if keep]
