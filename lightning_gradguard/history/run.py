@@ -174,9 +174,7 @@ class Run:
             HistoryError: The file is damaged.
         """
         if name in _RATIOS:
-            above, below = (self.statistic(part, optimizer_index) for part in _RATIOS[name])
-            with np.errstate(all="ignore"):
-                return np.divide(above, np.where(below > 0.0, below, np.float32("nan")))
+            return _ratio(*(self.statistic(part, optimizer_index) for part in _RATIOS[name]))
         if name not in tables.STATISTICS:
             msg = f"`name` must be one of {', '.join(self.statistics)}, got {name!r}."
             raise ValueError(msg)
@@ -208,6 +206,52 @@ class Run:
                 result[np.ix_(there, columns)] = unpack_rows(blobs, len(names))
         return result
 
+    def layer(self, layer: str, optimizer_index: int = 0) -> dict[str, npt.NDArray[np.float32]]:
+        """Return all statistics of one layer by name, each ``(n,)``; NaN is not measured.
+
+        Raises:
+            ValueError: There is no such layer.
+            HistoryError: The file is damaged.
+
+        Cost:
+            Of each row four bytes are read; much less than `statistic` for all layers.
+        """
+        self._place(layer, optimizer_index)
+        found = {name: self._column(name, layer, optimizer_index) for name in tables.STATISTICS}
+        return found | {name: _ratio(found[a], found[b]) for name, (a, b) in _RATIOS.items()}
+
+    def _place(self, layer: str, optimizer_index: int) -> int:
+        """Return the column of a layer."""
+        layers = self.layers(optimizer_index)
+        if layer not in layers:
+            msg = f"`layer` must be one of the run's {len(layers)} layers, got {layer!r}."
+            raise ValueError(msg)
+        return layers.index(layer)
+
+    def _column(self, name: str, layer: str, optimizer_index: int) -> npt.NDArray[np.float32]:
+        mine = self._of(optimizer_index)
+        result = np.full(len(mine.ids), np.nan, dtype=np.float32)
+        for layout in np.unique(mine.layouts).tolist():
+            names = self._all_layouts()[layout]["layers"]
+            if layer not in names:
+                continue
+            ids = mine.ids[mine.layouts == layout]
+            rows = self._source.rows(
+                "SELECT id, CASE length(data) WHEN 4 THEN data ELSE substr(data, ?, 4) END "  # noqa: S608
+                f"FROM stat_{name} WHERE id BETWEEN ? AND ? AND length(data) IN (4, ?) LIMIT ?",
+                4 * names.index(layer) + 1,
+                int(ids[0]),
+                int(ids[-1]),
+                4 * len(names),
+                _MOST_STEPS,
+            )
+            with reading(self.path):
+                found = np.array([row[0] for row in rows], dtype=np.int64)
+                numbers = np.frombuffer(b"".join(row[1] for row in rows), dtype="<f4")
+                _, here, there = np.intersect1d(found, ids, return_indices=True)
+                result[np.flatnonzero(mine.layouts == layout)[there]] = numbers[here]
+        return result
+
     def scalar(self, name: str, optimizer_index: int = 0) -> npt.NDArray[np.float64]:
         """Return a number per step, shape ``(n,)``; NaN is not measured.
 
@@ -223,9 +267,7 @@ class Run:
         self, layer: str, optimizer_index: int = 0
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Return sampled steps, ``(m,)``, and counts by magnitude, ``(m, HISTOGRAM_BINS)``."""
-        if layer not in self.layers(optimizer_index):
-            msg = f"`layer` must be one of the run's layers, got {layer!r}."
-            raise ValueError(msg)
+        self._place(layer, optimizer_index)
         mine, steps, counts = self._of(optimizer_index), [], []
         sampled = {int(row[0]) for row in self._source.rows("SELECT id FROM histogram")}
         layouts = self._all_layouts()
@@ -282,3 +324,10 @@ class Run:
         place = {layer: k for k, layer in enumerate(self.layers(optimizer_index))}
         steps = self._of(optimizer_index)
         return frames_of(self._source, steps, self._all_layouts(), tall, place)
+
+
+def _ratio(
+    above: npt.NDArray[np.float32], below: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    with np.errstate(all="ignore"):
+        return np.divide(above, np.where(below > 0.0, below, np.float32("nan")))

@@ -18,8 +18,6 @@ import numpy as np
 from lightning_gradguard import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
     from lightning_gradguard.history import Run
@@ -170,10 +168,9 @@ def lines(run: Run, layer: str, optimizer_index: int = 0, *, columns: int = 600)
     Raises:
         ValueError: If there is no such layer.
     """
-    place = _place(run, layer, optimizer_index)
-    names = run.statistics
-    rows = [run.statistic(name, optimizer_index)[:, place] for name in names]
-    return _thin(run.steps(optimizer_index), rows, {"names": list(names), "layer": layer}, columns)
+    rows = run.layer(layer, optimizer_index)
+    header = {"names": list(rows), "layer": layer}
+    return _thin(run.steps(optimizer_index), list(rows.values()), header, columns)
 
 
 def scalars(run: Run, optimizer_index: int = 0, *, columns: int = 600) -> bytes:
@@ -192,7 +189,6 @@ def histogram(run: Run, layer: str, optimizer_index: int = 0, *, columns: int = 
     Raises:
         ValueError: If there is no such layer.
     """
-    _place(run, layer, optimizer_index)
     steps, counts = run.histograms(layer, optimizer_index)
     header: dict[str, Any] = {
         "layer": layer,
@@ -245,14 +241,6 @@ def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     return header, arrays
 
 
-def _place(run: Run, layer: str, optimizer_index: int) -> int:
-    layers = run.layers(optimizer_index)
-    if layer not in layers:
-        msg = f"no layer {layer!r} in this run"
-        raise ValueError(msg)
-    return layers.index(layer)
-
-
 def _between(steps: NDArray[np.int64], first: int | None, last: int | None) -> slice:
     begin = 0 if first is None else int(np.searchsorted(steps, first))
     end = len(steps) if last is None else int(np.searchsorted(steps, last, side="right"))
@@ -298,18 +286,28 @@ def _thin(
     ends = np.append(starts[1:], len(steps))
     x = np.repeat(steps[starts].astype(np.float64), 2)
     x[1::2] += np.maximum(steps[ends - 1] - steps[starts], 1) / 2.0
-    thin = [list(_ends(np.asarray(row, np.float64), starts, ends)) for row in rows]
-    return pack(header, x=x, y=np.array(thin, np.float32).reshape(len(rows), len(x)))
+    y = np.array([_ends(np.asarray(row, np.float32), starts) for row in rows], np.float32)
+    return pack(header, x=x, y=y.reshape(len(rows), len(x)))
 
 
-def _ends(
-    row: NDArray[np.float64], starts: NDArray[np.int64], ends: NDArray[np.int64]
-) -> Iterable[float]:
-    """Yield the smallest and the largest value of each column, in the order in which they came."""
-    for begin, end in zip(starts, ends, strict=True):
-        part = row[begin:end]
-        if np.isnan(part).all():
-            yield from (math.nan, math.nan)
-            continue
-        low, high = int(np.nanargmin(part)), int(np.nanargmax(part))
-        yield from (part[min(low, high)], part[max(low, high)])
+def _ends(row: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the smallest and the largest value of each column, in the order in which they came.
+
+    Example:
+        >>> _ends(np.array([5, 1, 2, np.nan, np.nan], np.float32), np.array([0, 3])).tolist()
+        [5.0, 1.0, nan, nan]
+    """
+    known = ~np.isnan(row)
+    low = np.minimum.reduceat(np.where(known, row, np.inf), starts)
+    high = np.maximum.reduceat(np.where(known, row, -np.inf), starts)
+    counts = np.diff(np.append(starts, len(row)))
+    place = np.arange(len(row))
+
+    def first(ends: NDArray[np.float32]) -> NDArray[np.int64]:
+        at = np.where(known & (row == np.repeat(ends, counts)), place, len(row))
+        return np.minimum.reduceat(at, starts)
+
+    is_falling = first(high) < first(low)
+    pairs = np.where(is_falling, [high, low], [low, high]).T
+    pairs[~np.logical_or.reduceat(known, starts)] = np.nan
+    return pairs.reshape(-1).astype(np.float32)

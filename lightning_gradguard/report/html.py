@@ -33,7 +33,7 @@ _STATISTICS: Final = ("grad_norm", "update_ratio", "grad_abs_max")
 _MOST_HISTOGRAMS: Final = 48
 _MODULES: Final = (
     *("decode", "source", "colour", "dom", "groups", "link"),
-    *("heatmap", "charts", "findings", "app"),
+    *("heatmap", "charts", "findings", "controls", "maps", "layer", "run", "app"),
 )
 _START: Final = """
 const page = JSON.parse(document.getElementById("gradguard-data").textContent);

@@ -49,7 +49,7 @@ def test_a_layer_opens_there_too(report):
     page.locator(".gg-finding button").click()
     expect(page.locator(".gg-detail h2 code")).to_have_text("body.0.fc")
     expect(page.locator(".gg-detail figcaption").first).to_have_text("grad norm")
-    expect(page.locator(".gg-detail figcaption").last).to_contain_text("magnitudes")
+    expect(page.locator(".gg-detail figcaption").last).to_contain_text("log2 histogram")
 
 
 def test_several_runs_stand_side_by_side(report):

@@ -63,7 +63,7 @@ def test_a_click_on_a_layer_opens_its_lines_and_its_histogram(opened):
     expect(tab.locator(".gg-detail h2 code")).to_contain_text("body.")
     titles = tab.locator(".gg-detail figcaption")
     expect(titles.filter(has_text="grad norm").first).to_be_visible()
-    expect(titles.filter(has_text="magnitudes")).to_be_visible()
+    expect(titles.filter(has_text="log2 histogram")).to_be_visible()
     tab.get_by_role("button", name="Close").click()
     expect(tab.locator(".gg-detail h2")).to_have_count(0)
 

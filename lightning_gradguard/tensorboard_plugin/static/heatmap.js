@@ -1,69 +1,86 @@
 // The picture: layers in depth order by steps, with findings and actions marked on it.
 
 import {cellColour, severityOf} from "./colour.js";
-import {rowValue} from "./groups.js";
 import {clean} from "./dom.js";
+import {rowValue} from "./groups.js";
 
 const STRIP = 16;
 const AXIS = 20;
 const RIGHT = 10;
+const TALLEST = 560;
+const ROW = 20;
+// Pixels: less is a click.
+export const A_DRAG = 6;
 
+// Returns where things are, for `cellAt` and `stepAt`, and the `cells` to hand in the next time
+// unless rows or colours have changed.
 export function drawHeatmap(canvas, picture) {
-  const {map, rows, range, around, ends, findings, actions, layers, selected, cursor} = picture;
+  const {map, rows, ends, findings, actions, layers, selected} = picture;
+  const layout = layoutOf(canvas, rows, ends);
+  const {pen, ink, left, inner, x} = layout;
+  const tall = rows.length * layout.rowHeight;
+  layout.cells = picture.cells || cellsOf(picture);
+  pen.save();
+  pen.beginPath();
+  pen.rect(left, STRIP, inner, tall);
+  pen.clip();
+  hatch(pen, ink, left, STRIP, inner, tall);
+  columns(pen, layout.cells, map, rows.length, layout);
+  pen.restore();
+  labels(pen, ink, rows, layout, selected);
+  axis(pen, ink, ends, layout, STRIP + tall);
+  for (const action of actions) mark(pen, ink, x(action.step + 0.5), action, ends);
+  for (const finding of findings) flag(pen, finding, rows, layers, layout, ends);
+  pointers(picture, layout, tall);
+  return layout;
+}
+
+function layoutOf(canvas, rows, ends) {
   const width = canvas.parentElement.clientWidth || 800;
   const left = Math.min(230, Math.round(width * 0.3));
-  const rowHeight = Math.max(2, Math.min(20, Math.floor(560 / Math.max(1, rows.length))));
+  const rowHeight = Math.max(2, Math.min(ROW, Math.floor(TALLEST / Math.max(1, rows.length))));
   const height = STRIP + rows.length * rowHeight + AXIS;
   const ratio = window.devicePixelRatio || 1;
   canvas.width = Math.round(width * ratio);
   canvas.height = Math.round(height * ratio);
   canvas.style.height = `${height}px`;
-  const ink = getComputedStyle(canvas).color;
   const pen = canvas.getContext("2d");
   pen.scale(ratio, ratio);
-  pen.clearRect(0, 0, width, height);
   const inner = width - left - RIGHT;
   const x = (step) => left + ((step - ends[0]) / Math.max(1, ends[1] + 1 - ends[0])) * inner;
-  const layout = {left, inner, rowHeight, top: STRIP, x, width, height};
-  const columns = map.steps.length;
-  const image = new ImageData(Math.max(1, columns), Math.max(1, rows.length));
+  return {pen, ink: getComputedStyle(canvas).color, left, inner, rowHeight, top: STRIP, x, width, height};
+}
+
+// One pixel per cell, to be stretched.
+function cellsOf({map, rows, range, around}) {
+  const width = map.steps.length;
+  const image = new ImageData(Math.max(1, width), Math.max(1, rows.length));
   rows.forEach((row, r) => {
-    for (let c = 0; c < columns; c++) {
+    for (let c = 0; c < width; c++) {
       const colour = cellColour(rowValue(map, row, c), range, around);
-      if (colour) image.data.set([...colour, 255], (r * columns + c) * 4);
+      if (colour) image.data.set([...colour, 255], (r * width + c) * 4);
     }
   });
   const small = document.createElement("canvas");
   [small.width, small.height] = [image.width, image.height];
   small.getContext("2d").putImageData(image, 0, 0);
-  pen.imageSmoothingEnabled = false;
-  pen.save();
-  pen.beginPath();
-  pen.rect(left, STRIP, inner, rows.length * rowHeight);
-  pen.clip();
-  hatch(pen, ink, left, STRIP, inner, rows.length * rowHeight);
-  // Each column reaches to the next, so that a thinned history leaves no gaps. Columns of one
-  // width are drawn at once.
-  const edges = [...map.steps, (map.last ?? 0) + 1].map(x);
-  for (let from = 0, to; from < columns; from = to) {
-    const step = edges[from + 1] - edges[from];
-    for (to = from + 1; to < columns && Math.abs(edges[to + 1] - edges[to] - step) < 1e-6;) to++;
-    pen.drawImage(small, from, 0, to - from, rows.length,
-      edges[from], STRIP, edges[to] - edges[from], rows.length * rowHeight);
-  }
-  pen.restore();
-  labels(pen, ink, rows, layout, selected);
-  axis(pen, ink, ends, layout, STRIP + rows.length * rowHeight);
-  for (const action of actions) mark(pen, ink, x(action.step + 0.5), action, ends);
-  for (const finding of findings) flag(pen, finding, rows, layers, layout, ends);
-  if (cursor) {
-    pen.strokeStyle = ink;
-    pen.lineWidth = 2;
-    pen.strokeRect(edges[cursor.column], STRIP + cursor.row * rowHeight,
-      Math.max(3, edges[cursor.column + 1] - edges[cursor.column]), rowHeight);
-  }
-  return layout;
+  return small;
 }
+
+// Each column reaches to the next, so that a thinned history leaves no gaps. Columns of one width
+// are drawn at once.
+function columns(pen, cells, map, rows, {x, rowHeight}) {
+  pen.imageSmoothingEnabled = false;
+  const count = map.steps.length;
+  const edges = edgesOf(map, x);
+  for (let from = 0, to; from < count; from = to) {
+    const step = edges[from + 1] - edges[from];
+    for (to = from + 1; to < count && Math.abs(edges[to + 1] - edges[to] - step) < 1e-6;) to++;
+    pen.drawImage(cells, from, 0, to - from, rows, edges[from], STRIP, edges[to] - edges[from], rows * rowHeight);
+  }
+}
+
+const edgesOf = (map, x) => [...map.steps, (map.last ?? 0) + 1].map(x);
 
 function hatch(pen, ink, left, top, width, height) {
   pen.globalAlpha = 0.15;
@@ -79,18 +96,22 @@ function hatch(pen, ink, left, top, width, height) {
 }
 
 function labels(pen, ink, rows, {left, rowHeight, top}, selected) {
-  pen.font = "11px system-ui, sans-serif";
   pen.textAlign = "right";
   pen.textBaseline = "middle";
+  pen.fillStyle = ink;
   const every = Math.ceil(12 / rowHeight);
   rows.forEach((row, r) => {
+    if (row.stem && !row.folded) {
+      pen.globalAlpha = 0.35;
+      pen.fillRect(left - 5, top + r * rowHeight + (row.starts ? 2 : 0), 2, rowHeight - (row.starts ? 2 : 0) - (row.ends ? 2 : 0));
+      pen.globalAlpha = 1;
+    }
     const chosen = !row.folded && row.name === selected;
     if (r % every && !chosen) return;
     const text = row.folded ? `▸ ${clean(row.name)} (${row.members.length})`
       : `${row.starts ? "▾ " : ""}${clean(row.name)}`;
     pen.font = `${chosen ? "bold " : ""}11px system-ui, sans-serif`;
-    pen.fillStyle = ink;
-    pen.fillText(shorten(pen, text, left - 14), left - 8, top + (r + 0.5) * rowHeight);
+    pen.fillText(shorten(pen, text, left - 16), left - 10, top + (r + 0.5) * rowHeight);
   });
 }
 
@@ -102,6 +123,7 @@ function shorten(pen, text, room) {
   return half();
 }
 
+// Round numbers of steps, at most about so many.
 export function ticks(ends, count) {
   const span = Math.max(1, ends[1] - ends[0]);
   const rough = span / count;
@@ -153,10 +175,34 @@ function flag(pen, finding, rows, layers, {x, rowHeight, top}, ends) {
   });
 }
 
+// What the reader points at: the step of a link, the cell of the keyboard, the span of a drag.
+function pointers({map, ends, step, cursor, drag}, {pen, ink, x, rowHeight, height}, tall) {
+  pen.strokeStyle = pen.fillStyle = ink;
+  if (step !== null && step >= ends[0] && step <= ends[1]) {
+    pen.globalAlpha = 0.7;
+    pen.fillRect(x(step + 0.5) - 0.75, STRIP, 1.5, tall);
+  }
+  if (drag) {
+    pen.globalAlpha = 0.25;
+    pen.fillRect(drag[0], 0, drag[1] - drag[0], height - AXIS);
+  }
+  pen.globalAlpha = 1;
+  if (cursor) {
+    const edges = edgesOf(map, x);
+    pen.lineWidth = 2;
+    pen.strokeRect(edges[cursor.column], STRIP + cursor.row * rowHeight,
+      Math.max(3, edges[cursor.column + 1] - edges[cursor.column]), rowHeight);
+  }
+}
+
+export function stepAt({left, inner}, ends, px) {
+  return ends[0] + ((px - left) / inner) * (ends[1] + 1 - ends[0]);
+}
+
 export function cellAt(layout, map, rows, px, py) {
   const row = Math.floor((py - layout.top) / layout.rowHeight);
   if (row < 0 || row >= rows.length || !map.steps.length) return null;
-  const edges = [...map.steps, (map.last ?? 0) + 1].map(layout.x);
+  const edges = edgesOf(map, layout.x);
   let column = edges.findIndex((edge) => edge > px) - 1;
   if (column < 0) column = px < edges[0] ? 0 : map.steps.length - 1;
   return {row, column, onLabel: px < layout.left};

@@ -1,22 +1,29 @@
-// Deep links: `#layer=…&run=…`, in the page's own address or in TensorBoard's around it.
+// Deep links: `#layer=…&run=…` in the page's own address, `#gradguard&p.gradguard.layer=…` in TensorBoard's around it.
 
 const LINK_KEYS = ["layer", "run", "statistic", "step"];
+const OUTER = "p.gradguard.";
 
 export function readLink() {
   const found = {};
-  for (const view of [window, window.parent]) {
-    let hash = "";
-    try { hash = view.location.hash; } catch { continue; }
-    for (const part of hash.replace(/^#/, "").split("&")) {
-      const [key, ...rest] = part.replace(/^p\.gradguard\./, "").split("=");
+  for (const address of [window.location.href, outerAddress()]) {
+    for (const part of (address?.split("#")[1] ?? "").split("&")) {
+      const [key, ...rest] = (part.startsWith(OUTER) ? part.slice(OUTER.length) : part).split("=");
       if (!LINK_KEYS.includes(key) || !rest.length) continue;
       try { found[key] = decodeURIComponent(rest.join("=")); } catch { /* not for us */ }
     }
   }
+  if (found.step !== undefined && !/^\d{1,15}$/.test(found.step)) delete found.step;
   return found;
 }
 
 export function linkTo(values) {
-  return `#${LINK_KEYS.filter((key) => values[key])
-    .map((key) => `${key}=${encodeURIComponent(values[key])}`).join("&")}`;
+  const outer = outerAddress();
+  const pairs = LINK_KEYS.filter((key) => values[key] !== undefined && values[key] !== null)
+    .map((key) => `${outer ? OUTER : ""}${key}=${encodeURIComponent(values[key])}`).join("&");
+  return outer ? `${outer.split("#")[0]}#gradguard&${pairs}` : `#${pairs}`;
+}
+
+// TensorBoard's address, where the page is its tab.
+function outerAddress() {
+  try { return window.parent === window ? null : window.parent.location.href; } catch { return null; }
 }

@@ -1,0 +1,170 @@
+// The heatmaps of the runs shown: drawn, legend, pointer and keyboard.
+
+import {cellColour, ramp} from "./colour.js";
+import {clean, make, short} from "./dom.js";
+import {rowsOf} from "./groups.js";
+import {A_DRAG, cellAt, drawHeatmap, stepAt} from "./heatmap.js";
+
+const MOVES = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1],
+  Home: [0, -1e9], End: [0, 1e9], PageUp: [-10, 0], PageDown: [10, 0]};
+
+export function drawMaps(app) {
+  const {parts, shown, state} = app;
+  parts.maps.replaceChildren(...shown.map((one) => make("div", {className: "gg-map"},
+    make("h2", {}, clean(one.name)),
+    one.canvas = make("canvas", {tabIndex: 0, role: "application", "aria-label": labelOf(app, one)}),
+    one.readout = make("p", {className: "gg-readout", "aria-live": "polite"}))));
+  for (const one of shown) {
+    one.rows = rowsOf(one.part.layers, state.filter, state.folded);
+    one.cells = null;
+    one.cursor = null;
+    pointer(app, one);
+    keys(app, one);
+    hint(one);
+  }
+  paintMaps(app);
+}
+
+export function paintMaps(app) {
+  for (const one of app.shown) paint(app, one);
+}
+
+function paint(app, one) {
+  const mine = (list) => list.filter((item) => item.optimizer_index === one.part.index);
+  one.layout = drawHeatmap(one.canvas, {map: one.map, rows: one.rows, range: app.range, around: app.around,
+    ends: app.extent, findings: mine(one.overview.findings), actions: mine(one.overview.actions),
+    layers: one.part.layers, selected: app.state.layer, step: app.state.step, cursor: one.cursor,
+    drag: one.drag, cells: one.cells});
+  one.cells = one.layout.cells;
+}
+
+function labelOf(app, one) {
+  return `Heatmap of ${app.state.statistic}, ${one.part.layers.length} layers. ` +
+    "Arrows move, Enter opens the layer, Space folds its module, plus and minus zoom, 0 shows all steps.";
+}
+
+function hint(one) {
+  one.readout.textContent = one.rows.length ? "" : "No layer has that in its name.";
+}
+
+function tellCell(app, one, cell) {
+  const row = one.rows[cell.row];
+  const begin = one.map.steps[cell.column];
+  const end = (one.map.steps[cell.column + 1] ?? one.map.last + 1) - 1;
+  const when = end > begin ? `steps ${begin} to ${end}` : `step ${begin}`;
+  const name = clean(row.name);
+  one.readout.textContent = row.folded ? `${name}: ${row.members.length} layers, ${when}`
+    : `${name}, ${when}: ${valueText(app, one, row.members[0], cell.column)}`;
+}
+
+function valueText(app, one, index, column) {
+  const raw = one.map.cells[index * one.map.steps.length + column];
+  if (Number.isNaN(raw)) return "not measured";
+  if (raw === Infinity) return "not finite";
+  if (raw === -Infinity) return "exactly 0";
+  if (app.state.mode === "last") return `${short(2 ** raw)} × last layer`;
+  const usual = one.map.medians[index];
+  const times = app.state.mode === "median" && usual !== null ? `, ${short(2 ** (raw - usual))} × its median` : "";
+  return `${short(2 ** raw)}${times}`;
+}
+
+function pointer(app, one) {
+  const {canvas} = one;
+  const at = (event) => cellAt(one.layout, one.map, one.rows, event.offsetX, event.offsetY);
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    one.drag = [event.offsetX, event.offsetX];
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    const cell = at(event);
+    if (cell) tellCell(app, one, cell);
+    if (!one.drag) return;
+    one.drag[1] = event.offsetX;
+    paint(app, one);
+  });
+  canvas.addEventListener("pointerup", (event) => {
+    const [from, to] = (one.drag || [0, 0]).slice().sort((a, b) => a - b);
+    one.drag = null;
+    const cell = at(event);
+    if (to - from > A_DRAG) app.zoom(stepAt(one.layout, app.extent, from), stepAt(one.layout, app.extent, to));
+    else if (cell) act(app, one, cell);
+  });
+  canvas.addEventListener("pointercancel", () => { one.drag = null; paint(app, one); });
+  canvas.addEventListener("dblclick", () => app.state.ends && app.choose({ends: null}));
+}
+
+function act(app, one, cell) {
+  const row = one.rows[cell.row];
+  if (row.folded || (cell.onLabel && row.starts)) toggle(app, row.stem);
+  else app.open(row.name);
+}
+
+function toggle(app, stem) {
+  if (!stem) return;
+  const folded = new Set(app.state.folded);
+  if (!folded.delete(stem)) folded.add(stem);
+  app.arrange({folded});
+}
+
+function keys(app, one) {
+  one.canvas.addEventListener("keydown", async (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || !one.rows.length) return;
+    const place = app.shown.indexOf(one);
+    const done = press(app, one, event.key);
+    if (done === undefined) return;
+    event.preventDefault();
+    await done;
+    // Another picture may have taken its place.
+    app.shown[place]?.canvas.focus();
+  });
+}
+
+function press(app, one, key) {
+  const cell = one.cursor || {row: 0, column: one.map.steps.length - 1};
+  const [low, high] = app.extent;
+  const middle = one.map.steps[cell.column] ?? (low + high) / 2;
+  const around = (span) => app.zoom(middle - span / 2, middle + span / 2);
+  if (MOVES[key]) return move(app, one, cell, MOVES[key]);
+  if (key === "Enter") return act(app, one, cell) ?? null;
+  if (key === " ") return toggle(app, one.rows[cell.row].stem) ?? null;
+  if (key === "+" || key === "=") return around(Math.max(2, (high - low) / 2));
+  if (key === "-") return around((high - low) * 2);
+  if (key === "0") return app.choose({ends: null});
+  return undefined;
+}
+
+function move(app, one, cell, [down, right]) {
+  const limit = (v, most) => Math.max(0, Math.min(most, v));
+  one.cursor = {row: limit(cell.row + down, one.rows.length - 1),
+    column: limit(cell.column + right, one.map.steps.length - 1)};
+  paint(app, one);
+  tellCell(app, one, one.cursor);
+  return null;
+}
+
+export function drawLegend(app) {
+  const {range, around} = app;
+  const end = (power) => make("span", {}, "10", make("sup", {}, power.toFixed(1)), around ? " ×" : "");
+  app.parts.legend.replaceChildren(
+    make("span", {}, end(range[0]), " ", rampBar(around), " ", end(range[1])),
+    swatch(-Infinity, "exactly zero"), swatch(Infinity, "not finite"),
+    make("span", {}, make("span", {className: "gg-swatch gg-hatched"}), "not measured"),
+    make("span", {}, "▼ finding"), make("span", {}, "❘ action"),
+    make("span", {className: "gg-faint"}, "click: open a layer · drag: zoom · double-click: all steps"));
+}
+
+function rampBar(around) {
+  const bar = make("canvas", {width: 200, height: 12});
+  const pen = bar.getContext("2d");
+  for (let i = 0; i < 200; i++) {
+    pen.fillStyle = `rgb(${ramp(i / 199, around)})`;
+    pen.fillRect(i, 0, 1, 12);
+  }
+  return bar;
+}
+
+function swatch(value, text) {
+  const box = make("span", {className: "gg-swatch"});
+  box.style.background = `rgb(${cellColour(value, [0, 1], false)})`;
+  return make("span", {}, box, text);
+}
