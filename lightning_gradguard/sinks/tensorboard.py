@@ -22,6 +22,7 @@ from lightning_gradguard.findings import Finding, layer_phrase
 from lightning_gradguard.frame import Frame, Vector
 from lightning_gradguard.histogram import octaves
 from lightning_gradguard.sinks.layers import spread_over_depth, unusual_layers
+from lightning_gradguard.sinks.marker import write_marker
 from lightning_gradguard.sinks.scalars import layer_scalars, scalars
 
 __all__ = ["TensorBoardSink"]
@@ -71,6 +72,7 @@ class TensorBoardSink:
         self._charted: dict[int, tuple[str, ...]] = {}
         self._findings: list[Finding] = []
         self._actions: list[Action] = []
+        self._is_marked = False
 
     def emit(self, event: Event) -> None:
         """Write what is due of an observation, and the lists when something is new on them."""
@@ -93,6 +95,9 @@ class TensorBoardSink:
         numbers |= layer_scalars(frame, self._charted.get(frame.optimizer_index, ()))
         for key, number in numbers.items():
             self._writer.add_scalar(key, number, global_step=frame.step)
+        if not self._is_marked:
+            self._is_marked = True
+            write_marker(self._writer)
         if frame.log2_histogram is None:
             return
         chosen = _choose(frame.layers, self._histogram_globs, self._most_histograms)

@@ -17,6 +17,7 @@ __all__ = ["Folders"]
 _REMOTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _SECONDS: Final = 5.0
 """A list of runs is used for so long: looking through a large folder takes time."""
+_PATIENCE_SECONDS: Final = 0.5
 
 
 class Folders:
@@ -41,6 +42,7 @@ class Folders:
                        if folder not in remote]  # fmt: skip
         self._found: dict[str, Path] = {}
         self._until = 0.0
+        self._looking: threading.Thread | None = None
         self._lock = threading.Lock()
         self.message = ""
         if remote:
@@ -61,6 +63,18 @@ class Folders:
                 self._found = dict(sorted(self._look()))
                 self._until = time.monotonic() + _SECONDS
             return self._found
+
+    def has_runs(self) -> bool:
+        """Whether there is a run, as far as that is known after a moment.
+
+        TensorBoard asks before it shows anything, so a large folder is looked through behind its
+        back, and the answer is right the next time.
+        """
+        if not self._found and (self._looking is None or not self._looking.is_alive()):
+            self._looking = threading.Thread(target=self.runs, name="gradguard-runs", daemon=True)
+            self._looking.start()
+            self._looking.join(_PATIENCE_SECONDS)
+        return bool(self._found)
 
     def _look(self) -> list[tuple[str, Path]]:
         from lightning_gradguard.history.places import find_histories, name_of

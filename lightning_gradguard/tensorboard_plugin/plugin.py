@@ -51,8 +51,8 @@ class GradientHealth(base_plugin.TBPlugin):  # type: ignore[misc]
         self._folders = Folders(getattr(context, "logdir", "") or "", spec)
 
     def is_active(self) -> bool:
-        """Whether there is a run to show; where our marker is, TensorBoard shows the tab anyway."""
-        return bool(self._folders.runs())
+        """Whether there is a run to show; where our marker is, TensorBoard does not ask."""
+        return self._folders.has_runs()
 
     def frontend_metadata(self) -> Any:  # noqa: ANN401 - as above
         """Say what TensorBoard shows and loads."""

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import time
+from urllib.request import urlopen
+
 import pytest
 from playwright.sync_api import expect
+from torch.utils.tensorboard import SummaryWriter
 
+from lightning_gradguard.events import Observation
 from lightning_gradguard.history.storage import Entry
-from tests.browser.conftest import FAULT, HOSTILE, STEPS, frame_of, write
+from lightning_gradguard.sinks import TensorBoardSink
+from tests.browser.conftest import FAULT, HOSTILE, STEPS, frame_of, served, write
 
 pytestmark = pytest.mark.slow
 
@@ -154,3 +161,15 @@ def test_names_from_a_model_are_text_and_nothing_else(watched, opened):
     expect(tab.locator(".gg-finding")).to_contain_text(r"\u001b[2J")
     assert tab.locator("img").count() == 0
     assert tab.locator("main").evaluate("() => window.hits") == 0
+
+
+@pytest.mark.parametrize("loader", ["fast", "slow"])
+def test_tensorboard_lists_the_tab_by_the_event_file_alone(loader, tmp_path):
+    with SummaryWriter(str(tmp_path / "run")) as writer:
+        TensorBoardSink(writer).emit(Observation(frame=frame_of(0, [1.0, 2.0], ("a", "b"))))
+    until, enabled = time.monotonic() + 60.0, False
+    with served(tmp_path, loader) as address:
+        while not enabled and time.monotonic() < until:
+            with urlopen(f"{address}/data/plugins_listing") as answer:  # noqa: S310 - our own
+                enabled = json.load(answer)["gradguard"]["enabled"]
+    assert enabled
