@@ -1,8 +1,8 @@
 """The record in an event file by which TensorBoard lists the tab "Gradient health".
 
-In: a writer that has written something. Out: one record of a few bytes, which no dashboard draws. It
-says that there is a run of ours, also where the log directory is out of the tab's reach, so that
-the tab can say why.
+In: a writer that has written something. Out: one record of a few bytes, which no dashboard draws.
+It says that there is a run of ours, also where the log directory is out of reach of the tab, so
+that the tab can say why.
 """
 
 from __future__ import annotations
