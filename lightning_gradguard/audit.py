@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from lightning_gradguard import checks
+
 __all__ = ["Action", "Audit", "action_line", "is_clipped"]
 
 _MOST_ACTIONS: Final = 10_000
@@ -50,10 +52,18 @@ class Action:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Action:
-        """Rebuild a record from `to_dict`; unknown keys are ignored."""
+        """Rebuild a record from `to_dict`; unknown keys are ignored.
+
+        Raises:
+            KeyError, TypeError, AttributeError: It was made by something else.
+        """
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         known["numbers"] = {k: math.nan if x is None else x for k, x in known["numbers"].items()}
-        return cls(**known)
+        found = cls(**known)
+        checks.check_types(str, (found.what, found.why, *found.numbers))
+        checks.check_types(int, (found.step, found.epoch, found.optimizer_index))
+        checks.check_types((int, float), found.numbers.values())
+        return found
 
 
 def is_clipped(coefficient: float) -> bool:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import IntEnum
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from lightning_gradguard import checks
 
 __all__ = ["Finding", "Severity", "State", "headline", "layer_phrase"]
 
@@ -81,11 +83,24 @@ class Finding:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Finding:
-        """Rebuild a finding from `to_dict`; unknown keys are ignored."""
+        """Rebuild a finding from `to_dict`; unknown keys are ignored.
+
+        Raises:
+            KeyError, TypeError, ValueError: It was made by something else.
+        """
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         known["severity"] = Severity(known["severity"])
         known["layers"] = tuple(known.get("layers", ()))
-        return cls(**known)
+        found = cls(**known)
+        texts = (found.kind, found.message, found.advice, found.unit, found.rule, *found.layers)
+        checks.check_types(str, texts)
+        checks.check_types(int, (found.step, found.since_step, found.epoch, found.episode_id))
+        checks.check_types(int, (found.optimizer_index, *([found.rank] if found.rank else [])))
+        checks.check_types((int, float), (found.value, found.limit))
+        if found.state not in get_args(State):
+            msg = f"a finding is opened, escalated or resolved, got {found.state!r}"
+            raise ValueError(msg)
+        return found
 
 
 def layer_phrase(layers: Sequence[str], *, most: int = 2) -> str:

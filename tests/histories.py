@@ -35,6 +35,7 @@ class StoredRun:
 
     statistics = STATISTICS
     scalars = SCALARS
+    is_replaced = False
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 from lightning_gradguard.audit import Action
 from lightning_gradguard.findings import Finding, Severity
 from lightning_gradguard.frame import Frame
-from lightning_gradguard.history import storage
+from lightning_gradguard.history import disks
 from lightning_gradguard.history.storage import Entry
 from lightning_gradguard.history.tables import STATISTICS
 from lightning_gradguard.history.writer import Writer
@@ -39,7 +39,7 @@ def frame(step: int) -> Frame:
 def main(path: str, first: int, *, without_wal: bool) -> None:
     """Write from a step on, as one attempt."""
     if without_wal:
-        storage.is_on_network = lambda _folder: True
+        disks.is_on_network = lambda _folder: True
     writer = Writer(Path(path))
     for step in itertools.count(first):
         writer.add(Entry(frame(step)))

@@ -397,7 +397,7 @@ class GradientMonitor(CallbackBase):
         sinks = [*(trainers.default_sinks(trainer) if self._sinks is None else self._sinks)]
         if self._writes_history:
             goes_on = bool(trainer.global_step or trainer.ckpt_path or self._state)
-            self._history = recorder.start(trainer, pl_module, goes_on=goes_on)
+            self._history = recorder.start(trainer, pl_module, name=self._name, goes_on=goes_on)
             if self._writes_report and self._history is None and talks:
                 warnings.warn(
                     "gradguard has no folder to write a report to: the trainer needs a logger with "

@@ -7,9 +7,10 @@ written.
 from __future__ import annotations
 
 import platform
+import re
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -23,15 +24,20 @@ from lightning_gradguard.sinks.history import HistorySink
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
 
-__all__ = ["close", "outcome", "report", "start"]
+DEFAULT_NAME: Final = "gradguard"
+
+__all__ = ["DEFAULT_NAME", "close", "outcome", "report", "start"]
 
 
-def start(trainer: Trainer, pl_module: LightningModule, *, goes_on: bool) -> HistorySink | None:
+def start(
+    trainer: Trainer, pl_module: LightningModule, *, name: str, goes_on: bool
+) -> HistorySink | None:
     """Begin to write, on rank zero of a training that has a folder of its own on a local disk.
 
     Args:
         trainer: The training.
         pl_module: Its model.
+        name: The monitor's; several of one training have a file each.
         goes_on: Whether this continues an earlier fit, so that a file that is there is continued;
             otherwise one that is there is left as it is, and a new one gets a number.
     """
@@ -39,14 +45,27 @@ def start(trainer: Trainer, pl_module: LightningModule, *, goes_on: bool) -> His
         folder = trainers.log_folder(trainer) if trainer.is_global_zero else None
         if folder is None:
             return None
-        path = folder / FOLDER_NAME / FILE_NAME
-        about = {"from_step": int(trainer.global_step), "versions": _versions(trainer)}
+        path = folder / FOLDER_NAME / _file_name(name)
+        about = {"versions": _versions(trainer)}
         model = f"{type(pl_module).__module__}.{type(pl_module).__qualname__}"
         meta = {"model": model, "versions": about["versions"]}
         return HistorySink(path if goes_on else next_free(path), about, meta)
     except Exception as error:  # noqa: BLE001 - any logger; training goes on
         _warn(error)
         return None
+
+
+def _file_name(name: str) -> str:
+    """Return the default name for the default monitor.
+
+    Example:
+        >>> _file_name("gradguard"), _file_name("generator/2")
+        ('history.sqlite', 'history-generator_2.sqlite')
+    """
+    if name == DEFAULT_NAME:
+        return FILE_NAME
+    stem, dot, ending = FILE_NAME.partition(".")
+    return f"{stem}-{re.sub(r'[^A-Za-z0-9._-]', '_', name)}{dot}{ending}"
 
 
 def close(history: HistorySink, finished: str | None) -> None:

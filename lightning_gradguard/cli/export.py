@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lightning_gradguard.cli.arguments import add_json, add_run
-from lightning_gradguard.cli.files import check_target, whole_file
+from lightning_gradguard.cli.files import check_target
 from lightning_gradguard.cli.outcome import CLEAN, CommandError
 from lightning_gradguard.cli.records import record
 from lightning_gradguard.cli.runs import one_run
 from lightning_gradguard.cli.terminal import say, say_json
+from lightning_gradguard.report.files import whole_file
 
 if TYPE_CHECKING:
     from lightning_gradguard.cli.tables import Table
@@ -30,6 +31,7 @@ TABLES: Final = ("layers", "steps", "histograms", "findings", "actions")
 """Those of `tables`, spelled out since that module takes numpy along."""
 
 _FORMATS: Final = ("csv", "parquet")
+_OTHER_SUFFIXES: Final = frozenset({".xlsx", ".xls", ".ods", ".json", ".jsonl", ".html", ".npz"})
 _PARQUET_SUFFIXES: Final = frozenset({".parquet", ".pq"})
 
 
@@ -74,6 +76,9 @@ def run(options: Namespace) -> int:
 
     target: Path | None = options.output
     to = options.to or _format_of(target)
+    if to is None:
+        msg = f"{target} says neither csv nor parquet by its ending. Say which: --to csv."
+        raise CommandError(msg)
     if target is None and (to == "parquet" or options.json):
         msg = "Standard output holds CSV only. Name a file: -o FILE."
         raise CommandError(msg)
@@ -95,9 +100,12 @@ def run(options: Namespace) -> int:
     return CLEAN
 
 
-def _format_of(target: Path | None) -> str:
-    is_parquet = target is not None and target.suffix.lower() in _PARQUET_SUFFIXES
-    return "parquet" if is_parquet else "csv"
+def _format_of(target: Path | None) -> str | None:
+    """Return the format that an ending says, None where it says another one."""
+    suffix = "" if target is None else target.suffix.lower()
+    if suffix in _PARQUET_SUFFIXES:
+        return "parquet"
+    return None if suffix in _OTHER_SUFFIXES else "csv"
 
 
 def _write(table: Table, path: Path, to: str) -> int:
@@ -115,6 +123,9 @@ def _to_standard_output(table: Table) -> None:
     from lightning_gradguard.cli.csv_file import write_csv
 
     # UTF-8 as in a file, whatever the terminal's language.
+    if sys.stdout is None:
+        msg = "Standard output is closed. Name a file: -o FILE."
+        raise CommandError(msg)
     stream = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="")
     try:
         write_csv(table, stream)

@@ -1,19 +1,16 @@
-"""Files that the commands write.
+"""Where the commands may write.
 
-In: where somebody wants a file. Out: that file, whole or not at all, and never in place of a
-history.
+In: where somebody wants a file. Out: an error if it must not be there: never in place of a history.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 from lightning_gradguard.cli.outcome import CommandError
 
-__all__ = ["check_target", "whole_file"]
+__all__ = ["check_target"]
 
 
 def check_target(target: Path, histories: Iterable[Path]) -> None:
@@ -32,23 +29,11 @@ def check_target(target: Path, histories: Iterable[Path]) -> None:
     if target.is_dir():
         msg = f"{target} is a folder. Name a file in it, such as {target / 'out'}."
         raise CommandError(msg)
+    from lightning_gradguard.history.places import belongs_to_a_history
+
     place = target.resolve()
-    for history in histories:
-        own = history.resolve()
-        if place.parent == own.parent and place.name.startswith(own.name):
-            msg = f"{target} belongs to the history itself. Name another file."
-            raise CommandError(msg)
-
-
-@contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
-    """Give a path to write to, and put the file in its place once it is complete."""
-    if target.exists() and not target.is_file():
-        yield target  # a pipe or a device, which cannot be replaced
-        return
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        yield part
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    own = [history.resolve() for history in histories]
+    is_own = any(place.parent == one.parent and place.name.startswith(one.name) for one in own)
+    if is_own or belongs_to_a_history(place):
+        msg = f"{target} belongs to the history of a run. Name another file."
+        raise CommandError(msg)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import warnings
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -51,13 +51,26 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--cooldown-steps",
-        type=int,
+        type=_count,
         default=50,
         metavar="STEPS",
         help="steps without evidence after which a fault is over; 50 by default",
     )
     add_json(parser)
     add_fail_on(parser)
+
+
+def _count(text: str) -> int:
+    """Read a number of steps.
+
+    Example:
+        >>> _count("50")
+        50
+    """
+    if not text.isdecimal():
+        msg = f"must be a whole number of steps from 0 on, got {text!r}"
+        raise ArgumentTypeError(msg)
+    return int(text)
 
 
 def run(options: Namespace) -> int:

@@ -11,12 +11,12 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from time import sleep
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from lightning_gradguard.audit import Action, action_line
 from lightning_gradguard.cli.arguments import add_fail_on, add_json, add_run
-from lightning_gradguard.cli.outcome import exit_code
+from lightning_gradguard.cli.outcome import CommandError, exit_code
 from lightning_gradguard.cli.records import action_record, finding_record, record
 from lightning_gradguard.cli.runs import one_run, state, summed_up
 from lightning_gradguard.cli.terminal import complain, say, say_json
@@ -32,6 +32,9 @@ HELP: Final = "Follow a run while it trains: one line when a fault begins, gets 
 
 _MOST_ACTS: Final = 5
 """Actions of one kind that are printed, as on the terminal of the run itself."""
+
+_LONG_SECONDS: Final = 60.0
+"""Without news for so long, the reader is told."""
 
 Said: TypeAlias = Finding | Action
 
@@ -71,9 +74,28 @@ def _follow(history: Run, options: Namespace) -> None:
             _print(event, as_json=options.json)
         if is_over:
             return
-        sleep(options.interval)
-        while not history.refresh():
-            sleep(options.interval)
+        _wait(history, options.interval)
+
+
+def _wait(history: Run, interval: float) -> None:
+    """Return when something new is there; say so when that takes long.
+
+    Raises:
+        CommandError: The file is gone, so that nothing new can come.
+    """
+    began: float | None = monotonic()
+    sleep(interval)
+    while not history.refresh():
+        if history.is_replaced:
+            msg = f"{history.path} was deleted or replaced. Start tail again for what is there now."
+            raise CommandError(msg)
+        if began is not None and monotonic() - began > _LONG_SECONDS:
+            began = None
+            complain(
+                f"nothing was written for {_LONG_SECONDS:.0f} seconds: the training validates, "
+                "stands still, or was killed."
+            )
+        sleep(interval)
 
 
 def _is_over(history: Run, options: Namespace) -> bool:

@@ -58,8 +58,9 @@ def say_json(record: Mapping[str, Any], *, one_line: bool = False) -> None:
         one_line: Whether it becomes a single line, as in a stream of records.
     """
     text = json.dumps(plain_json(record), allow_nan=False, indent=None if one_line else 2)
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
 
 def plain_json(value: Any) -> Any:  # noqa: ANN401 - any plain type
@@ -78,7 +79,9 @@ def plain_json(value: Any) -> Any:  # noqa: ANN401 - any plain type
     return value
 
 
-def _write(stream: TextIO, line: str) -> None:
+def _write(stream: TextIO | None, line: str) -> None:
+    if stream is None:
+        return  # closed by whoever started us, who does not want to know
     text = printable(line)
     if len(text) > _LONGEST_LINE:
         text = f"{text[:_LONGEST_LINE]} …"

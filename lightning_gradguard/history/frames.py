@@ -6,7 +6,7 @@ was kept: in float32.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +23,8 @@ from lightning_gradguard.history.steps import Steps
 
 __all__ = ["frames_of", "histogram_at"]
 
+_MOST_HISTOGRAM_BYTES: Final = 1 << 26
+_ROWS_AT_ONCE: Final = 256
 _HISTOGRAM: Final = "SELECT data FROM histogram WHERE id = ? AND length(data) <= 67108864"
 _PART: Final = "SELECT data FROM parts WHERE id = ? AND length(data) <= 67108864"
 
@@ -31,7 +33,7 @@ def frames_of(
     source: Source,
     steps: Steps,
     layouts: Mapping[int, Mapping[str, Any]],
-    statistics: Mapping[str, npt.NDArray[np.float32]],
+    block: Callable[[slice], Mapping[str, npt.NDArray[np.float32]]],
     place: Mapping[str, int],
 ) -> Iterator[Frame]:
     """Yield one frame per step.
@@ -40,19 +42,24 @@ def frames_of(
         source: Holds what only some steps have.
         steps: Those of one optimizer.
         layouts: What is known of the layers of a step, by its layout.
-        statistics: By name, ``(n, layers)``.
+        block: Returns the statistics of some of them by name, ``(m, layers)``.
         place: The column of each layer in them.
     """
     with_histogram = {int(row[0]) for row in source.rows("SELECT id FROM histogram")}
     with_parts = {int(row[0]) for row in source.rows("SELECT id FROM parts")}
+    statistics: Mapping[str, npt.NDArray[np.float32]] = {}
     for k, i in enumerate(steps.ids.tolist()):
+        here = k % _ROWS_AT_ONCE
+        if here == 0:
+            statistics = block(slice(k, k + _ROWS_AT_ONCE))
         with reading(source.path):
             about = layouts[int(steps.layouts[k])]
             columns = [place[layer] for layer in about["layers"]]
             counts = histogram_at(source, i, len(columns)) if i in with_histogram else None
             parts = source.rows(_PART, i) if i in with_parts else []
             vectors: dict[str, Any] = {
-                name: numbers[k, columns].astype(np.float64) for name, numbers in statistics.items()
+                name: numbers[here, columns].astype(np.float64)
+                for name, numbers in statistics.items()
             }
             frame = Frame(
                 **_place_of(steps, k),
@@ -76,8 +83,12 @@ def histogram_at(source: Source, i: int, layers: int) -> npt.NDArray[np.float32]
     data = source.rows(_HISTOGRAM, i)
     if not data:
         return None
+    size = 4 * layers * schema.HISTOGRAM_BINS
     with reading(source.path):
-        body = inflate(data[0][0], 4 * layers * schema.HISTOGRAM_BINS)
+        if size > _MOST_HISTOGRAM_BYTES:
+            msg = f"histograms of {layers} layers at a step are more than can be read"
+            raise ValueError(msg)
+        body = inflate(data[0][0], size)
         return np.frombuffer(body, dtype="<f4").reshape(layers, schema.HISTOGRAM_BINS)
 
 

@@ -6,6 +6,7 @@ from the first hundred bytes is known before SQLite sees the file.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import sys
@@ -18,6 +19,7 @@ from urllib.parse import quote
 
 from lightning_gradguard.errors import HistoryError
 from lightning_gradguard.history import tables
+from lightning_gradguard.history.held import is_held
 
 __all__ = ["connect", "reading"]
 
@@ -26,6 +28,8 @@ _SUPER_JOURNAL: Final = bytes.fromhex("d9d505f920a163d7")
 
 MOST_BYTES: Final = 1 << 28
 """Size of a single value above which a file is refused."""
+_MOST_COPIED: Final = 1 << 31
+"""Bytes of a file that is copied to be mended."""
 
 
 @contextmanager
@@ -61,27 +65,40 @@ def connect(path: Path) -> tuple[sqlite3.Connection, tempfile.TemporaryDirectory
     Raises:
         HistoryError: It is empty, cut off, newer or not ours.
     """
-    _check_head(path)
+    is_ours = is_held(path)  # then no descriptor but SQLite's may be closed
+    if not is_ours:
+        _check_head(path)
     with reading(path):
         try:
             return _open(path), None
         except sqlite3.OperationalError:
+            if is_ours:
+                raise
             # What a killed training left must be rolled back first, which takes writing.
             _check_journal(path)
-            folder = tempfile.TemporaryDirectory(prefix="gradguard-")
-            try:
-                copy = Path(folder.name, tables.FILE_NAME)
-                for ending in ("", "-wal", "-journal"):
-                    if Path(f"{path}{ending}").exists():
-                        shutil.copyfile(f"{path}{ending}", f"{copy}{ending}")
-                return _open(copy, mode="rw"), folder
-            except BaseException:
-                folder.cleanup()
-                raise
+            return _mended(path)
+
+
+def _mended(path: Path) -> tuple[sqlite3.Connection, tempfile.TemporaryDirectory[str]]:
+    """Open a copy, in which what was left half done is undone."""
+    parts = [Path(f"{path}{ending}") for ending in ("", "-wal", "-journal")]
+    parts = [part for part in parts if part.exists()]
+    if (size := sum(part.stat().st_size for part in parts)) > _MOST_COPIED:
+        msg = f"{path} was left half-written and is too large to be mended: {size} bytes."
+        raise HistoryError(msg)
+    folder = tempfile.TemporaryDirectory(prefix="gradguard-")
+    try:
+        copy = Path(folder.name, tables.FILE_NAME)
+        for part in parts:
+            shutil.copyfile(part, f"{copy}{part.name.removeprefix(path.name)}")
+        return _open(copy, mode="rw"), folder
+    except BaseException:
+        folder.cleanup()
+        raise
 
 
 def _open(path: Path, mode: str = "ro") -> sqlite3.Connection:
-    uri = f"file:{quote(str(path.resolve()))}?mode={mode}"
+    uri = f"file:{quote(os.fsencode(path.resolve()))}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, timeout=5.0, check_same_thread=False)
     try:
         if sys.version_info >= (3, 11):
@@ -105,9 +122,13 @@ def _open(path: Path, mode: str = "ro") -> sqlite3.Connection:
 
 def _check_journal(path: Path) -> None:
     journal = Path(f"{path}-journal")
-    if journal.is_file() and journal.read_bytes()[-8:] == _SUPER_JOURNAL:
-        msg = f"{journal} names another file, which gradguard never does; it is not used."
-        raise HistoryError(msg)
+    if not journal.is_file() or journal.stat().st_size < len(_SUPER_JOURNAL):
+        return
+    with journal.open("rb") as file:
+        file.seek(-len(_SUPER_JOURNAL), os.SEEK_END)
+        if file.read() == _SUPER_JOURNAL:
+            msg = f"{journal} names another file, which gradguard never does; it is not used."
+            raise HistoryError(msg)
 
 
 def _check_head(path: Path) -> None:

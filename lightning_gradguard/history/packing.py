@@ -6,6 +6,7 @@ memory is taken for it, and nothing is ever unpickled.
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Sequence
 from typing import Any, Final
@@ -13,9 +14,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["as_float32", "inflate", "pack_rows", "squeeze", "unpack_rows"]
+__all__ = ["as_float32", "from_json", "inflate", "pack_rows", "squeeze", "unpack_rows"]
 
 _TINIEST: Final = np.float32(1e-45)
+_DEEPEST: Final = 32
 
 
 def as_float32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
@@ -86,4 +88,29 @@ def inflate(data: bytes, size: int) -> bytes:
     if len(found) != size:
         msg = f"{size} bytes of numbers are expected, got another size"
         raise ValueError(msg)
+    return found
+
+
+def from_json(text: str) -> Any:  # noqa: ANN401 - JSON types
+    """Return what a JSON text holds, if it is not so deep that walking through it would fail.
+
+    Raises:
+        ValueError: It is no JSON, or too deep.
+
+    Example:
+        >>> from_json('{"a": [1, NaN]}')
+        {'a': [1, nan]}
+    """
+    found = json.loads(text)
+    level, deepest = [found], 0
+    while level := [
+        inner
+        for one in level
+        if isinstance(one, (list, dict))
+        for inner in (one.values() if isinstance(one, dict) else one)
+    ]:
+        deepest += 1
+        if deepest > _DEEPEST:
+            msg = f"JSON is at most {_DEEPEST} levels deep here"
+            raise ValueError(msg)
     return found

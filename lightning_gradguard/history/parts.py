@@ -17,6 +17,7 @@ from lightning_gradguard.history.packing import inflate, squeeze
 __all__ = ["pack_parts", "unpack_parts"]
 
 _MOST_BYTES: Final = 1 << 26
+_MOST_NAMES: Final = 1 << 22
 _NUMBER: Final = 4
 
 
@@ -55,6 +56,9 @@ def unpack_parts(data: bytes) -> dict[str, Any]:
         raise ValueError(msg)
     whole = inflate(data[_NUMBER:], size)
     at = _NUMBER + int.from_bytes(whole[:_NUMBER], "little")
+    if at > _MOST_NAMES:
+        msg = f"names take at most {_MOST_NAMES} bytes, got {at}"
+        raise ValueError(msg)
     sizes = json.loads(whole[_NUMBER:at])
     times, units = {}, {}
     for name, length in sizes["time"].items():

@@ -9,9 +9,9 @@ import os
 from pathlib import Path
 
 from lightning_gradguard.errors import HistoryError
-from lightning_gradguard.history.tables import FILE_NAME, FOLDER_NAME
+from lightning_gradguard.history.tables import APPLICATION_ID, FILE_NAME, FOLDER_NAME
 
-__all__ = ["find_histories", "locate", "name_of", "next_free"]
+__all__ = ["belongs_to_a_history", "find_histories", "locate", "name_of", "next_free"]
 
 
 def find_histories(folder: Path | str) -> list[Path]:
@@ -28,26 +28,60 @@ def find_histories(folder: Path | str) -> list[Path]:
     found: list[Path] = []
     for here, _, names in os.walk(folder):
         if Path(here).name == FOLDER_NAME:
-            found += [
-                Path(here, name)
-                for name in names
-                if (name == FILE_NAME or (name.startswith("history-") and name.endswith(".sqlite")))
-                and Path(here, name).is_file()
-            ]
+            found += [Path(here, name) for name in names if _is_history(Path(here, name))]
     return sorted(found)
 
 
-def next_free(path: Path) -> Path:
-    """Return the path, or with a number if there is a file already.
+def _is_history(path: Path) -> bool:
+    """Whether a file may be one, by its name; one that cannot be looked at is none."""
+    is_named = path.name == FILE_NAME or (
+        path.name.startswith("history-") and path.name.endswith(".sqlite")
+    )
+    return is_named and os.path.isfile(path)  # noqa: PTH113 - which answers where a Path raises
+
+
+def belongs_to_a_history(path: Path) -> bool:
+    """Whether a file is a history, or is what SQLite keeps beside one.
 
     Example:
-        >>> next_free(Path("nowhere", "history.sqlite")).name
-        'history.sqlite'
+        >>> belongs_to_a_history(Path("version_0", "gradguard", "history-2.sqlite-wal"))
+        True
     """
-    number, found = 2, path
-    while found.exists():
-        found, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
-    return found
+    stem = FILE_NAME.partition(".")[0]
+    if path.parent.name == FOLDER_NAME and path.name.startswith(stem):
+        return True
+    if not path.is_file():
+        return False  # a pipe would be waited for
+    try:
+        with path.open("rb") as file:
+            return file.read(72)[68:] == APPLICATION_ID.to_bytes(4, "big")
+    except OSError:
+        return False
+
+
+def next_free(path: Path) -> Path:
+    """Make an empty file, under the path or with a number where there is a file already.
+
+    The file is made at once, so that nobody else takes the same.
+
+    Raises:
+        OSError: The folder does not let us.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [next_free(Path(folder, "history.sqlite")).name for _ in range(2)]
+        ['history.sqlite', 'history-2.sqlite']
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    number, free = 2, path
+    while True:
+        try:
+            free.touch(exist_ok=False)
+        except FileExistsError:
+            free, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
+        else:
+            return free
 
 
 def name_of(path: Path, start: Path | None = None) -> str:
@@ -73,9 +107,9 @@ def locate(path: Path | str) -> Path:
     """
     _refuse_remote(path)
     path = Path(path)
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113 - which answers where a Path raises
         return path
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - the same
         msg = f"There is no file or folder {path}."
         raise HistoryError(msg)
     inside = [path] if path.name == FOLDER_NAME else []

@@ -6,10 +6,9 @@ frames. What a file holds is never trusted: sizes are checked before memory is t
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ from lightning_gradguard.frame import Frame
 from lightning_gradguard.history import tables
 from lightning_gradguard.history.frames import frames_of, histogram_at
 from lightning_gradguard.history.opening import reading
-from lightning_gradguard.history.packing import unpack_rows
+from lightning_gradguard.history.packing import from_json, unpack_rows
 from lightning_gradguard.history.places import locate, name_of
 from lightning_gradguard.history.source import Source
 from lightning_gradguard.history.steps import QUERY, Steps
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "load_run"]
 
+R = TypeVar("R", Finding, Action)
+
 _RATIOS: Final = {
     "update_ratio": ("update_norm", "param_norm"),
     "grad_ratio": ("grad_norm", "param_norm"),
@@ -39,9 +40,12 @@ _RATIOS: Final = {
     "weight_grad_ratio": ("weight_grad_norm", "weight_param_norm"),
 }
 _MOST_STEPS: Final = 2_000_000
-_MOST_NUMBERS: Final = 1 << 28
+_MOST_NUMBERS: Final = 1 << 26
+_MOST_LAYERS: Final = 100_000
 _MOST_RECORDS: Final = 100_000
-_MOST_TEXT: Final = 1 << 26
+_MOST_RECORD: Final = 1 << 20
+_MOST_TEXT: Final = 1 << 22
+_MOST_TEXTS: Final = 1 << 26
 
 
 def load_run(path: Path | str, *, start: Path | str | None = None) -> Run:
@@ -115,20 +119,22 @@ class Run:
     @property
     def meta(self) -> Mapping[str, Any]:
         """What is known of the run, as plain JSON types."""
-        text = "SELECT key, value FROM meta WHERE length(value) <= ? LIMIT 1000"
-        rows = self._source.rows(text, _MOST_TEXT)
+        text = "SELECT key, value FROM meta LIMIT 1000"
+        rows = self._source.rows(text, most_bytes=_MOST_TEXT)
         tries = self._source.rows(
-            "SELECT about FROM attempts WHERE length(about) <= 65536 ORDER BY id DESC LIMIT 1000"
+            "SELECT about FROM attempts WHERE length(about) <= 65536 ORDER BY id DESC LIMIT 1000",
+            most_bytes=_MOST_TEXTS,
         )
         with reading(self.path):
-            found = {str(key): json.loads(value) for key, value in rows}
-            return {**found, "attempts": [json.loads(about) for (about,) in reversed(tries)]}
+            found = {str(key): from_json(value) for key, value in rows}
+            return {**found, "attempts": [from_json(about) for (about,) in reversed(tries)]}
 
     @property
     def optimizers(self) -> tuple[int, ...]:
         """Positions of the optimizers that made steps."""
         rows = self._source.rows("SELECT DISTINCT optimizer FROM layouts ORDER BY 1 LIMIT 1000")
-        return tuple(int(row[0]) for row in rows)
+        with reading(self.path):
+            return tuple(int(row[0]) for row in rows)
 
     def layers(self, optimizer_index: int = 0) -> tuple[str, ...]:
         """Return the names of the layers, in depth order; those of the latest step first."""
@@ -141,17 +147,11 @@ class Run:
     def _all_layouts(self) -> dict[int, dict[str, Any]]:
         if self._layouts is None:
             rows = self._source.rows(
-                "SELECT id, optimizer, about FROM layouts WHERE length(about) <= ? ORDER BY id "
-                "LIMIT 10000",
-                _MOST_TEXT,
+                "SELECT id, optimizer, about FROM layouts ORDER BY id LIMIT 10000",
+                most_bytes=_MOST_TEXTS,
             )
             with reading(self.path):
-                self._layouts = {}
-                for i, optimizer, text in rows:
-                    about = json.loads(text)
-                    about["optimizer"] = int(optimizer)
-                    about["layers"] = tuple(map(str, about["layers"]))
-                    self._layouts[int(i)] = about
+                self._layouts = {int(i): _layout(optimizer, text) for i, optimizer, text in rows}
         return self._layouts
 
     def _of(self, optimizer_index: int) -> Steps:
@@ -178,11 +178,16 @@ class Run:
         if name not in tables.STATISTICS:
             msg = f"`name` must be one of {', '.join(self.statistics)}, got {name!r}."
             raise ValueError(msg)
+        return self._block(name, optimizer_index, slice(None))
+
+    def _block(self, name: str, optimizer_index: int, which: slice) -> npt.NDArray[np.float32]:
+        """Return a stored statistic of some of the steps."""
         mine, layers = self._of(optimizer_index), self.layers(optimizer_index)
-        if len(mine.ids) * max(1, len(layers)) > _MOST_NUMBERS:
-            msg = f"{self.path} is too large: {len(mine.ids)} steps of {len(layers)} layers."
+        ids, layouts = mine.ids[which], mine.layouts[which]
+        if len(ids) * max(1, len(layers)) > _MOST_NUMBERS:
+            msg = f"{self.path} is too large: {len(ids)} steps of {len(layers)} layers."
             raise HistoryError(msg)
-        result = np.full((len(mine.ids), len(layers)), np.nan, dtype=np.float32)
+        result = np.full((len(ids), len(layers)), np.nan, dtype=np.float32)
         if not result.size:
             return result
         place = {layer: k for k, layer in enumerate(layers)}
@@ -190,18 +195,18 @@ class Run:
             self._source.rows(
                 f"SELECT id, data FROM stat_{name} WHERE id BETWEEN ? AND ? "  # noqa: S608
                 "AND length(data) <= ? LIMIT ?",
-                int(mine.ids[0]),
-                int(mine.ids[-1]),
+                int(ids[0]),
+                int(ids[-1]),
                 4 * len(layers),
                 _MOST_STEPS,
             )
         )
         with reading(self.path):
-            for layout in np.unique(mine.layouts).tolist():
+            for layout in np.unique(layouts).tolist():
                 names = self._all_layouts()[layout]["layers"]
-                where = np.flatnonzero(mine.layouts == layout)
-                there = np.array([i for i in where.tolist() if int(mine.ids[i]) in rows], dtype=int)
-                blobs = [rows[i] for i in mine.ids[there].tolist()]
+                where = np.flatnonzero(layouts == layout)
+                there = np.array([i for i in where.tolist() if int(ids[i]) in rows], dtype=int)
+                blobs = [rows[i] for i in ids[there].tolist()]
                 columns = np.array([place[layer] for layer in names], dtype=np.intp)
                 result[np.ix_(there, columns)] = unpack_rows(blobs, len(names))
         return result
@@ -278,35 +283,34 @@ class Run:
                     found = histogram_at(self._source, int(i), len(names))
                     if found is not None:
                         steps.append(int(step))
-                        counts.append(found[names.index(layer)])
+                        counts.append(found[names.index(layer)].copy())
         shape = (-1, schema.HISTOGRAM_BINS)
         return np.array(steps, dtype=np.int64), np.array(counts, np.float32).reshape(shape)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What was found, oldest first."""
-        rows = self._records("findings")
-        with reading(self.path):
-            found = [(attempt, Finding.from_dict(record)) for attempt, record in rows]
-            return tuple(f for a, f in found if self._counts(a, f.optimizer_index, f.step))
+        return tuple(self._records("findings", Finding.from_dict))
 
     @property
     def actions(self) -> tuple[Action, ...]:
         """What a guard did, oldest first."""
-        rows = self._records("actions")
-        with reading(self.path):
-            found = [(attempt, Action.from_dict(record)) for attempt, record in rows]
-            return tuple(f for a, f in found if self._counts(a, f.optimizer_index, f.step))
+        return tuple(self._records("actions", Action.from_dict))
 
-    def _records(self, table: str) -> list[tuple[int, dict[str, Any]]]:
+    def _records(self, table: str, make: Callable[[dict[str, Any]], R]) -> Iterator[R]:
+        """Yield what no later attempt did again, oldest first."""
         rows = self._source.rows(
             f"SELECT attempt, record FROM {table} WHERE length(record) <= ? "  # noqa: S608
             "ORDER BY id DESC LIMIT ?",
-            _MOST_TEXT,
+            _MOST_RECORD,
             _MOST_RECORDS,
+            most_bytes=_MOST_TEXTS,
         )
         with reading(self.path):
-            return [(int(attempt), json.loads(text)) for attempt, text in reversed(rows)]
+            for attempt, text in reversed(rows):
+                record = make(from_json(text))
+                if self._counts(int(attempt), record.optimizer_index, record.step):
+                    yield record
 
     def _counts(self, attempt: int, optimizer_index: int, step: int) -> bool:
         """Whether no later attempt did this step again."""
@@ -320,10 +324,28 @@ class Run:
 
     def frames(self, optimizer_index: int = 0) -> Iterator[Frame]:
         """Yield what the detectors saw, as near as it was kept: float32, and histograms."""
-        tall = {name: self.statistic(name, optimizer_index) for name in tables.STATISTICS}
+
+        def block(which: slice) -> dict[str, npt.NDArray[np.float32]]:
+            return {n: self._block(n, optimizer_index, which) for n in tables.STATISTICS}
+
         place = {layer: k for k, layer in enumerate(self.layers(optimizer_index))}
         steps = self._of(optimizer_index)
-        return frames_of(self._source, steps, self._all_layouts(), tall, place)
+        return frames_of(self._source, steps, self._all_layouts(), block, place)
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the file was deleted or replaced since it was opened."""
+        return self._source.is_replaced
+
+
+def _layout(optimizer: object, text: str) -> dict[str, Any]:
+    """Return what is known of the layers of a step."""
+    about = from_json(text)
+    layers = tuple(map(str, about["layers"]))
+    if len(layers) > _MOST_LAYERS or len(set(layers)) < len(layers):
+        msg = f"a run has up to {_MOST_LAYERS} layers of different names"
+        raise ValueError(msg)
+    return {**about, "layers": layers, "optimizer": int(str(optimizer))}
 
 
 def _ratio(

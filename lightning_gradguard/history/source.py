@@ -6,11 +6,14 @@ In: a path. Out: rows, and whether there is something new. What goes wrong is on
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from lightning_gradguard.errors import HistoryError
 from lightning_gradguard.history.opening import connect, reading
 
 __all__ = ["Source"]
+
+_MOST_BYTES: Final = 1 << 29
 
 
 class Source:
@@ -26,6 +29,8 @@ class Source:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._connection, self._copy = connect(path)
+        with reading(path):
+            self._inode = path.stat().st_ino
         self._version, self._files = self._data_version(), self._signature()
 
     def close(self) -> None:
@@ -34,10 +39,33 @@ class Source:
         if self._copy is not None:
             self._copy.cleanup()
 
-    def rows(self, text: str, *values: object) -> list[tuple[Any, ...]]:
-        """Return all rows that a query finds."""
+    def rows(
+        self, text: str, *values: object, most_bytes: int = _MOST_BYTES
+    ) -> list[tuple[Any, ...]]:
+        """Return all rows that a query finds.
+
+        Raises:
+            HistoryError: Texts and blobs take more than ``most_bytes``, or the file is damaged.
+        """
+        found, size = [], 0
         with reading(self.path):
-            return self._connection.execute(text, values).fetchall()
+            for row in self._connection.execute(text, values):
+                size += sum(len(one) for one in row if isinstance(one, (str, bytes)))
+                if size > most_bytes:
+                    msg = (
+                        f"{self.path} is too large: one answer takes more than {most_bytes} bytes."
+                    )
+                    raise HistoryError(msg)
+                found.append(row)
+        return found
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the file that was opened is no longer the one of that name."""
+        try:
+            return self.path.stat().st_ino != self._inode
+        except OSError:
+            return True
 
     def refresh(self) -> bool:
         """Take note of what was written since; True when there is something new."""

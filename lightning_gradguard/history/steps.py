@@ -20,6 +20,9 @@ QUERY: Final = (
 )
 """Asks for the rows, given an optimizer, the bytes of the scalars, and the most rows."""
 
+_LARGEST_STEP: Final = 1 << 53
+"""Up to here a step is a number in JavaScript and a double, too."""
+
 
 class Steps:
     """The rows of one optimizer, an older attempt's dropped from a resume on.
@@ -40,6 +43,9 @@ class Steps:
     def __init__(self, rows: list[tuple[Any, ...]]) -> None:
         numbers = np.array([row[:8] for row in rows], dtype=np.int64).reshape(-1, 8)
         steps = numbers[:, 2]
+        if len(steps) and not 0 <= steps.min() <= steps.max() <= _LARGEST_STEP:
+            msg = f"steps count from 0 to {_LARGEST_STEP}, got another one"
+            raise ValueError(msg)
         later = np.minimum.accumulate(steps[::-1])[::-1]
         kept = np.ones(len(steps), dtype=bool)
         kept[:-1] = steps[:-1] < later[1:]

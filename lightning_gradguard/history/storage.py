@@ -23,32 +23,15 @@ from lightning_gradguard.audit import Action
 from lightning_gradguard.errors import HistoryError
 from lightning_gradguard.findings import Finding
 from lightning_gradguard.frame import Frame
-from lightning_gradguard.history import tables
+from lightning_gradguard.history import disks, tables
+from lightning_gradguard.history.held import hold, let_go
 from lightning_gradguard.history.packing import as_float32, pack_rows, squeeze, unpack_rows
 from lightning_gradguard.history.parts import pack_parts
 from lightning_gradguard.history.thinning import kept_steps, most_steps
 
-__all__ = ["Entry", "Storage", "is_on_network"]
+__all__ = ["Entry", "Storage"]
 
 _PAGE_BYTES: Final = 16384
-_NETWORK: Final = {
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "9p",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "ceph",
-    "afs",
-    "glusterfs",
-    "fuse.sshfs",
-    "fuse.glusterfs",
-    "fuse.s3fs",
-    "fuse.gcsfuse",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,23 +40,6 @@ class Entry:
 
     frame: Frame
     numbers: Mapping[str, float] = field(default_factory=dict)
-
-
-def is_on_network(folder: Path) -> bool:
-    """Whether a folder is on a disk of another machine, where a write-ahead log is unsafe."""
-    try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    here, best, kind = str(folder.resolve()), "", ""
-    for line in mounts.splitlines():
-        parts = line.split()
-        if len(parts) < 3:
-            continue
-        root = parts[1].replace("\\040", " ").rstrip("/")
-        if (here + "/").startswith(root + "/") and len(root) >= len(best):
-            best, kind = root, parts[2]
-    return kind in _NETWORK
 
 
 class Storage:
@@ -93,40 +59,42 @@ class Storage:
         self, path: Path, *, about: Mapping[str, Any], meta: Mapping[str, Any] | None = None
     ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._connection = sqlite3.connect(path, timeout=5.0, isolation_level=None)
         try:
             self._prepare(path)
+            self._held = hold(path)
             self._about = {"started": time.time(), "finished": None, **about}
             self._layouts: dict[tuple[Any, ...], int] = {}
             self._thin_next: dict[int, int] = {}
+            self.skipped = 0
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
-                self._attempt = self._insert("attempts", "about", (json.dumps(self._about),))
+                self._attempt = self._insert("attempts", "about", (_json(self._about),))
                 self._set_meta({**(meta or {}), "finished": None})
-            row = self._connection.execute("SELECT coalesce(max(id), 0) FROM steps").fetchone()
-            self._last_id = int(row[0])
-            text = "SELECT optimizer, count(*) FROM steps GROUP BY optimizer"
-            self._counts: Counter[int] = Counter(dict(self._connection.execute(text).fetchall()))
+            self._last_id = 0
+            self._counts = self._count_steps()
         except BaseException:
             self._connection.close()
             raise
 
     def _prepare(self, path: Path) -> None:
+        """Make the tables, or see that they are ours; another process may do the same just now."""
         run = self._connection.execute
         run("PRAGMA trusted_schema = OFF")
         run("PRAGMA cell_size_check = ON")
-        if run("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-            run(f"PRAGMA page_size = {_PAGE_BYTES}")
-            with self._connection:
-                run("BEGIN IMMEDIATE")
+        run(f"PRAGMA page_size = {_PAGE_BYTES}")
+        with self._connection:
+            run("BEGIN IMMEDIATE")
+            if run("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                self._check(path)
+            else:
                 for text in tables.TABLES.values():
                     run(text)
                 run(f"PRAGMA application_id = {tables.APPLICATION_ID}")
                 run(f"PRAGMA user_version = {tables.USER_VERSION}")
                 self._set_meta({"schema": tables.SCHEMA_NAME, "created": time.time()})
-        else:
-            self._check(path)
-        journal = "TRUNCATE" if is_on_network(path.parent) else "WAL"
+        journal = "TRUNCATE" if disks.is_on_network(path.parent) else "WAL"
         if run(f"PRAGMA journal_mode = {journal}").fetchone()[0] != "wal":
             run("PRAGMA journal_mode = TRUNCATE")
         run("PRAGMA synchronous = NORMAL")
@@ -143,6 +111,10 @@ class Storage:
             msg = f"{path} is of another version of gradguard, so none is written. Move it away."
             raise HistoryError(msg)
 
+    def _count_steps(self) -> Counter[int]:
+        text = "SELECT optimizer, count(*) FROM steps GROUP BY optimizer"
+        return Counter(dict(self._connection.execute(text).fetchall()))
+
     def _insert(self, table: str, columns: str, values: tuple[Any, ...]) -> int:
         marks = ", ".join("?" * len(values))
         text = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608 - our own names
@@ -151,39 +123,81 @@ class Storage:
     def _set_meta(self, values: Mapping[str, Any]) -> None:
         self._connection.executemany(
             "INSERT OR REPLACE INTO meta VALUES (?, ?)",
-            [(key, json.dumps(value)) for key, value in values.items()],
+            [(key, _json(value)) for key, value in values.items()],
         )
 
     def write(self, batch: Sequence[Entry | Finding | Action]) -> None:
-        """Commit a batch: all of it or nothing."""
-        with self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
-            entries: list[Entry] = []
-            for record in batch:
-                if isinstance(record, Entry):
-                    entries.append(record)
-                else:
-                    table = "findings" if isinstance(record, Finding) else "actions"
-                    text = json.dumps(record.to_dict())
-                    self._insert(table, "attempt, record", (self._attempt, text))
-            start = 0
-            for end in range(1, len(entries) + 1):
-                if end == len(entries) or (
-                    len(entries[end].frame.layers) != len(entries[start].frame.layers)
-                ):
-                    self._write_entries(entries[start:end])
-                    start = end
-            for frame in {entry.frame.optimizer_index: entry.frame for entry in entries}.values():
-                most = most_steps(len(frame.layers), len(tables.STATISTICS))
-                index = frame.optimizer_index
-                if self._counts[index] > max(most, self._thin_next.get(index, 0)):
-                    self._thin(index)
-                    # Where much must stay, not again at once.
-                    self._thin_next[index] = self._counts[index] + most // 16
+        """Commit a batch: all of it or nothing, so that it may be given again.
+
+        Raises:
+            HistoryError: The file is no longer there.
+            sqlite3.OperationalError: Somebody else holds the file, or the disk is full.
+        """
+        self._see_that_it_is_there()
+        try:
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                # Another process may have added to the file.
+                row = self._connection.execute("SELECT coalesce(max(id), 0) FROM steps").fetchone()
+                self._last_id = int(row[0])
+                self._write_batch(batch)
+        except BaseException:
+            # What was undone in the file is not known any more.
+            self._layouts.clear()
+            with suppress(sqlite3.Error):
+                self._counts = self._count_steps()
+            raise
+
+    def _see_that_it_is_there(self) -> None:
+        """SQLite goes on to write into a file that was deleted, which nobody could read."""
+        try:
+            status = self._path.stat()
+        except OSError as error:
+            msg = f"{self._path} cannot be found any more: {error}"
+            raise HistoryError(msg) from error
+        if (status.st_dev, status.st_ino) != self._held[1:]:
+            msg = f"{self._path} was replaced by another file."
+            raise HistoryError(msg)
+
+    def _write_batch(self, batch: Sequence[Entry | Finding | Action]) -> None:
+        entries: list[Entry] = []
+        for record in batch:
+            if isinstance(record, Entry):
+                entries.append(record)
+            else:
+                self._write_record(record)
+        start = 0
+        for end in range(1, len(entries) + 1):
+            if end == len(entries) or (
+                len(entries[end].frame.layers) != len(entries[start].frame.layers)
+            ):
+                self._write_entries(entries[start:end])
+                start = end
+        for frame in {entry.frame.optimizer_index: entry.frame for entry in entries}.values():
+            most = most_steps(len(frame.layers), len(tables.STATISTICS))
+            index = frame.optimizer_index
+            if self._counts[index] > max(most, self._thin_next.get(index, 0)):
+                self._thin(index)
+                # Where much must stay, not again at once.
+                self._thin_next[index] = self._counts[index] + most // 16
+
+    def _write_record(self, record: Finding | Action) -> None:
+        """Write what anybody's detector or remedy said; what is no record is left out."""
+        table = "findings" if isinstance(record, Finding) else "actions"
+        try:
+            text = _json(record.to_dict())
+        except (TypeError, ValueError, AttributeError, RecursionError):
+            self.skipped += 1
+            return
+        self._insert(table, "attempt, record", (self._attempt, text))
 
     def _write_entries(self, entries: Sequence[Entry]) -> None:
         """Write steps with the same number of layers."""
         many = self._connection.executemany
+        if "from_step" not in self._about:
+            self._about["from_step"] = entries[0].frame.step
+            about = (_json(self._about), self._attempt)
+            self._connection.execute("UPDATE attempts SET about = ? WHERE id = ?", about)
         ids = range(self._last_id + 1, self._last_id + 1 + len(entries))
         self._last_id += len(entries)
         self._counts.update(entry.frame.optimizer_index for entry in entries)
@@ -258,7 +272,7 @@ class Storage:
                 "roles": frame.roles,
                 "is_sampled": [int(sampled) for sampled in frame.is_sampled],
             }
-            values = (frame.optimizer_index, json.dumps(about))
+            values = (frame.optimizer_index, _json(about))
             self._layouts[key] = self._insert("layouts", "optimizer, about", values)
         return self._layouts[key]
 
@@ -277,11 +291,23 @@ class Storage:
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._about["finished"] = finished
-                about = (json.dumps(self._about), self._attempt)
+                about = (_json(self._about), self._attempt)
                 self._connection.execute("UPDATE attempts SET about = ? WHERE id = ?", about)
+                if self.skipped:
+                    meta["skipped_records"] = self.skipped
                 self._set_meta({**meta, "finished": finished})
             # Where somebody reads, the log beside the file stays.
             with suppress(sqlite3.OperationalError):
                 self._connection.execute("PRAGMA journal_mode = DELETE")
         finally:
             self._connection.close()
+            let_go(self._held)
+
+
+def _json(value: object) -> str:
+    """Return JSON, in which numbers of numpy are plain ones."""
+    return json.dumps(value, default=_plain)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - what a detector of anybody's may hold
+    return value.item() if isinstance(value, np.generic) else str(value)

@@ -10,9 +10,7 @@ import base64
 import hashlib
 import html
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import resources
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lightning_gradguard.findings import headline
 from lightning_gradguard.history import view
+from lightning_gradguard.report.files import whole_file
 
 if TYPE_CHECKING:
     from lightning_gradguard.history import Run
@@ -74,19 +73,9 @@ def write_report(runs: Sequence[Run], path: str | Path) -> None:
         ValueError: If there is no run.
         OSError: If the file cannot be written.
     """
-    path = Path(path)
-    page = render_report(runs).encode()
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(page)
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(draft).chmod(0o666 & ~mask)
-        Path(draft).replace(path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+    page = render_report(runs).encode("utf-8", "backslashreplace")
+    with whole_file(Path(path)) as part:
+        part.write_bytes(page)
 
 
 def render_report(runs: Sequence[Run]) -> str:

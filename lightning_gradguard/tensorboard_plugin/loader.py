@@ -26,6 +26,6 @@ class GradientHealthLoader(base_plugin.TBLoader):  # type: ignore[misc]
             from lightning_gradguard.tensorboard_plugin.plugin import GradientHealth
 
             return GradientHealth(context)
-        except Exception:
+        except (Exception, SystemExit):
             logging.getLogger(__name__).exception("the tab 'Gradient health' is missing")
             return None

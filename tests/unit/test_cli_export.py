@@ -222,7 +222,7 @@ def test_a_history_is_never_written_over(command, name, tmp_path, stored, capsys
     folder.mkdir()
     stored(StoredRun(FRAMES, path=folder / "history.sqlite"))
     assert main([command, "run", "-o", str(folder / name)]) == 2
-    assert "belongs to the history itself" in capsys.readouterr().err
+    assert "belongs to the history of a run" in capsys.readouterr().err
     assert list(folder.iterdir()) == []
 
 

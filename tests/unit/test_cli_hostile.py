@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from lightning_gradguard.audit import Action
 from lightning_gradguard.cli import export, main
 from lightning_gradguard.cli.csv_file import cell
 from lightning_gradguard.cli.terminal import printable
+from lightning_gradguard.history.writer import Writer
 from tests.histories import StoredRun
 from tests.strategies import make_finding, make_frame
 
@@ -100,3 +103,13 @@ def test_printable_text_is_kept_and_all_other_becomes_printable(text):
 def test_no_cell_begins_a_formula(text):
     assert not cell(text).lstrip().startswith(tuple("=+-@"))
     assert cell(text).isprintable()
+
+
+@pytest.mark.parametrize(("closed", "code"), [("stdout", 0), ("stderr", 2)])
+def test_a_stream_that_is_closed_changes_no_exit_code(closed, code, tmp_path, monkeypatch):
+    writer = Writer(tmp_path / "gradguard" / "history.sqlite")
+    writer.close("finished")
+    monkeypatch.setattr(sys, closed, None)
+    where = tmp_path if code == 0 else tmp_path / "nothing"
+    assert main(["summary", str(where)]) == code
+    assert main(["summary", str(where), "--json"]) == code

@@ -138,3 +138,22 @@ def test_a_wrong_interval_is_refused(interval, capsys):
         main(["tail", "run", f"--interval={interval}"])
     assert ended.value.code == 2
     assert "must be a number of seconds above 0" in capsys.readouterr().err
+
+
+def test_a_file_that_is_gone_ends_the_following(stored, capsys):
+    run = Growing(([FIRST], []))
+    stored(run)
+    run.refresh, run.is_replaced = lambda: False, True
+    assert main(["tail", "run"]) == 2
+    assert "was deleted or replaced" in capsys.readouterr().err
+
+
+def test_a_long_silence_is_told_once(stored, capsys, monkeypatch):
+    clock = iter(range(0, 100_000, 25))
+    monkeypatch.setattr(tail, "monotonic", lambda: next(clock))
+    run = Growing(([FIRST], []), ([], []))
+    stored(run)
+    looks, refresh = iter(range(20)), run.refresh
+    run.refresh = lambda: refresh() if next(looks) >= 10 else False
+    assert main(["tail", "run"]) == 0
+    assert capsys.readouterr().err.count("nothing was written for 60 seconds") == 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lightning_gradguard.findings import Finding, Severity
-from lightning_gradguard.history import HistoryError, load_run, storage
+from lightning_gradguard.history import HistoryError, disks, load_run
 from lightning_gradguard.history.storage import Entry
 from lightning_gradguard.history.writer import Writer
 from tests.strategies import make_frame
@@ -97,7 +97,7 @@ def test_a_file_that_was_cut_off_says_so(tmp_path):
 
 
 def test_what_a_killed_writer_left_is_read_again_when_it_is_continued(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "is_on_network", lambda _folder: True)
+    monkeypatch.setattr(disks, "is_on_network", lambda _folder: True)
     file = tmp_path / "gradguard" / "history.sqlite"
     write(tmp_path, [make_frame(0)])
     committed = file.read_bytes()

@@ -228,3 +228,86 @@ def tmp_path_empty(tmp_path):
     folder = tmp_path / "empty"
     folder.mkdir()
     return folder
+
+
+FINDING = {"kind": "spike", "severity": 20, "step": 3, "message": "m"}
+ACTION = {"what": "skip", "step": 4, "numbers": {}}
+
+
+@pytest.mark.parametrize(
+    ("table", "change_of"),
+    [
+        ("findings", {"layers": [1]}),
+        ("findings", {"step": "x"}),
+        ("findings", {"kind": []}),
+        ("findings", {"kind": None}),
+        ("findings", {"message": None}),
+        ("findings", {"episode_id": []}),
+        ("findings", {"value": "x"}),
+        ("findings", {"state": "odd"}),
+        ("findings", {"rank": "x"}),
+        ("actions", {"numbers": {"x": {}}}),
+        ("actions", {"what": None}),
+        ("actions", {"step": "x"}),
+        ("actions", {"why": 5}),
+    ],
+)
+def test_a_record_of_other_types_is_refused(table, change_of, file):
+    record = {**(FINDING if table == "findings" else ACTION), **change_of}
+    change(file, f"UPDATE {table} SET record = '{json.dumps(record)}'")  # noqa: S608 - ours
+    with load_run(file) as run, pytest.raises(HistoryError):
+        getattr(run, table)
+
+
+def test_deep_json_is_refused_before_anybody_walks_through_it(file):
+    deep = "[" * 500 + "]" * 500
+    change(file, f"UPDATE meta SET value = '{deep}'")  # noqa: S608 - ours
+    with load_run(file) as run, pytest.raises(HistoryError, match="deep"):
+        dict(run.meta)
+
+
+def test_texts_that_are_large_together_are_refused(file):
+    rows = ", ".join(f"('k{i}', '\"' || replace(hex(zeroblob(900000)), '00', 'x') || '\"')"
+                     for i in range(8))  # fmt: skip
+    change(file, f"INSERT INTO meta VALUES {rows}")  # noqa: S608 - ours
+    with load_run(file) as run, pytest.raises(HistoryError, match="too large"):
+        dict(run.meta)
+
+
+def test_layers_of_one_name_are_refused(file):
+    about = {"layers": ["same"] * 4, "roles": ["other"] * 4, "is_sampled": [0] * 4}
+    change(file, f"UPDATE layouts SET about = '{json.dumps(about)}'")  # noqa: S608 - ours
+    with load_run(file) as run, pytest.raises(HistoryError, match="different names"):
+        run.layers()
+
+
+@pytest.mark.parametrize("step", [-1, 2**60])
+def test_steps_that_no_run_makes_are_refused(step, file):
+    change(file, f"UPDATE steps SET step = {step} WHERE id = 20")  # noqa: S608 - ours
+    with load_run(file) as run, pytest.raises(HistoryError, match="steps count"):
+        run.steps()
+
+
+def test_a_position_that_is_no_number_is_refused(file):
+    change(file, "UPDATE layouts SET optimizer = 'x'")
+    with load_run(file) as run, pytest.raises(HistoryError):
+        run.optimizers  # noqa: B018 - it reads
+
+
+def test_a_folder_whose_name_is_no_text_is_read(tmp_path, file):
+    folder = tmp_path / os.fsdecode(b"\xff run")
+    file.parent.rename(folder)
+    with load_run(folder / file.name) as run:
+        assert len(run.steps()) == 20
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
+def test_a_folder_that_may_not_be_looked_into_hides_no_other(tmp_path, file):
+    closed = tmp_path / "closed" / "gradguard"
+    closed.mkdir(parents=True)
+    (closed / "history.sqlite").touch()
+    closed.chmod(0o600)
+    try:
+        assert find_histories(tmp_path) == [file]
+    finally:
+        closed.chmod(0o700)
