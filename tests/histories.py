@@ -91,6 +91,10 @@ class StoredRun:
         rows = [getattr(frame, name) for frame in self.frames(optimizer_index)]
         return np.array(rows, dtype=np.float32)
 
+    def is_measured(self, name: str, optimizer_index: int = 0) -> np.ndarray:
+        """Return at which steps a scalar was measured."""
+        return ~np.isnan(self.scalar(name, optimizer_index))
+
     def scalar(self, name: str, optimizer_index: int = 0) -> np.ndarray:
         """Return one number per step, ``(n,)``."""
         values = [getattr(frame, name) for frame in self.frames(optimizer_index)]

@@ -81,6 +81,6 @@ def _losses(history: Run) -> dict[str, float] | None:
     """Return the first and the last known loss of the first optimizer."""
     if "loss" not in history.scalars or not history.optimizers:
         return None
-    values = history.scalar("loss", history.optimizers[0])
-    known = values[values == values]  # noqa: PLR0124 - NaN, which is not equal to itself
+    index = history.optimizers[0]
+    known = history.scalar("loss", index)[history.is_measured("loss", index)]
     return {"first": float(known[0]), "last": float(known[-1])} if len(known) else None

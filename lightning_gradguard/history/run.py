@@ -94,6 +94,10 @@ class Run:
         self._source = Source(path)
         self._forget()
 
+    def __repr__(self) -> str:
+        """Name the run and its file."""
+        return f"Run({self.name!r}, {str(self.path)!r})"
+
     def __enter__(self) -> Self:
         return self
 
@@ -267,6 +271,16 @@ class Run:
             msg = f"`name` must be one of {', '.join(self.scalars)}, got {name!r}."
             raise ValueError(msg)
         return self._of(optimizer_index).scalars[:, tables.SCALARS.index(name)].copy()
+
+    def is_measured(self, name: str, optimizer_index: int = 0) -> npt.NDArray[np.bool_]:
+        """Return at which steps a scalar was measured, ``(n,)``: one that is NaN may have been.
+
+        Raises:
+            ValueError: There is no such scalar.
+        """
+        self.scalar(name, optimizer_index)
+        bit = np.int64(1 << tables.SCALARS.index(name))
+        return np.asarray(self._of(optimizer_index).present & bit, dtype=np.bool_)
 
     def histograms(
         self, layer: str, optimizer_index: int = 0

@@ -27,6 +27,10 @@ __all__ = ["heatmap", "histogram", "lines", "overview", "pack", "plain", "scalar
 _MOST_COLUMNS: Final = 4096
 _OUTSTANDING: Final = 2.0
 """Octaves from its column's mean at which a value is shown instead of the mean."""
+_OUTSTANDING_SHARE: Final = 0.25
+"""The same for shares."""
+_SHARES: Final = {"zero_fraction"}
+"""Statistics between 0 and 1, of which zero is an ordinary value."""
 _MEDIAN_STEPS: Final = 2048
 """What is usual for a layer is taken from at most so many steps, evenly spread."""
 
@@ -108,8 +112,9 @@ def heatmap(
     Returns:
         A float16 array ``(layers, columns)``: the mean log2 magnitude of the column, or
         its furthest value where that lies two octaves or more away; ``-inf`` where a step was
-        exactly zero, ``+inf`` where one was not finite, NaN where nothing was measured. Beside it
-        ``steps`` (first step of each column), ``last`` and ``medians``.
+        exactly zero, ``+inf`` where one was not finite, NaN where nothing was measured. Shares are
+        not in log2, as ``scale`` says. Beside it ``steps`` (first step of each column), ``last``
+        and ``medians``.
 
     Raises:
         ValueError: If there is no such statistic or mode.
@@ -127,9 +132,10 @@ def heatmap(
     bad = np.isinf(values)
     if "num_nonfinite" in run.statistics and statistic.startswith(("grad_", "update_")):
         bad |= run.statistic("num_nonfinite", optimizer_index)[chosen] > 0
+    is_share = statistic in _SHARES
     with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log2(values)
-    if relative == "last" and values.size:
+        logs = values.copy() if is_share else np.log2(values)
+    if relative == "last" and values.size and not is_share:
         logs = logs - _last_layer(logs)[:, None]
         logs[values == 0.0] = -np.inf
     usual = np.isfinite(logs) & ~bad
@@ -142,6 +148,7 @@ def heatmap(
         "medians": plain(medians.tolist()),
         "statistic": statistic,
         "relative": relative,
+        "scale": "linear" if is_share else "log2",
     }
     cells = np.zeros((0, values.shape[1]), np.float32)
     if len(starts):
@@ -151,9 +158,11 @@ def heatmap(
             count = np.add.reduceat(usual, starts, dtype=np.float32)
             means = np.add.reduceat(np.where(usual, logs, 0.0), starts) / count
             cells = np.where(high - means >= means - low, high, low)
-            cells = np.where(np.abs(cells - means) > _OUTSTANDING, cells, means)
+            least = _OUTSTANDING_SHARE if is_share else _OUTSTANDING
+            cells = np.where(np.abs(cells - means) > least, cells, means)
         cells[~np.logical_or.reduceat(usual, starts)] = np.nan
-        cells[np.logical_or.reduceat((values == 0.0) & ~bad, starts)] = -np.inf
+        if not is_share:
+            cells[np.logical_or.reduceat((values == 0.0) & ~bad, starts)] = -np.inf
         cells[np.logical_or.reduceat(bad, starts)] = np.inf
     return pack(header, cells=cells.T.astype(np.float16))
 
@@ -174,8 +183,20 @@ def lines(run: Run, layer: str, optimizer_index: int = 0, *, columns: int = 600)
 
 
 def scalars(run: Run, optimizer_index: int = 0, *, columns: int = 600) -> bytes:
-    """Pack the run's numbers per step, as `lines` does a layer's."""
-    rows = [run.scalar(name, optimizer_index) for name in run.scalars]
+    """Pack the run's numbers per step, as `lines` does a layer's.
+
+    What was measured and is NaN, such as a loss, is infinity here: it is not finite, while NaN
+    stands for what was not measured.
+    """
+    rows = [
+        np.where(
+            run.is_measured(name, optimizer_index)
+            & np.isnan(numbers := run.scalar(name, optimizer_index)),
+            np.inf,
+            numbers,
+        )
+        for name in run.scalars
+    ]
     return _thin(run.steps(optimizer_index), rows, {"names": list(run.scalars)}, columns)
 
 

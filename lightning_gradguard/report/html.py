@@ -159,13 +159,13 @@ def _text(runs: Sequence[Run], names: Sequence[str]) -> Iterator[str]:
 def _environment(runs: Sequence[Run], names: Sequence[str]) -> Iterator[str]:
     """Say of each run when and with what it was trained, and what watching took."""
     for name, run in zip(names, runs, strict=True):
-        parts = [f"{name}:", *_begun(run.meta.get("created"))]
+        parts = [*_begun(run.meta.get("created"))]
         parts += [str(run.meta["model"])] if run.meta.get("model") else []
         versions = run.meta.get("versions")
         if isinstance(versions, Mapping):
             parts.append(", ".join(f"{key} {value}" for key, value in versions.items()))
         parts += _cost(run)
-        yield " · ".join(parts)
+        yield f"{name}: {' · '.join(parts)}"
 
 
 def _begun(created: object) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -64,6 +65,10 @@ class Folders:
                 self._until = time.monotonic() + _SECONDS
             return self._found
 
+    def latest(self) -> str | None:
+        """Return the run that was written to last, of those known; None if there is none."""
+        return max(self._found, key=lambda name: _written(self._found[name]), default=None)
+
     def has_runs(self) -> bool:
         """Whether there is a run, as far as that is known after a moment.
 
@@ -84,6 +89,15 @@ class Folders:
             for name, root in self._roots
             for path in find_histories(root)
         ]
+
+
+def _written(path: Path) -> float:
+    """Return when a file was written to, or what SQLite keeps beside it."""
+    times = [0.0]
+    for one in (path, Path(f"{path}-wal")):
+        with suppress(OSError):
+            times.append(one.stat().st_mtime)
+    return max(times)
 
 
 def _named(spec: str) -> list[tuple[str, str]]:

@@ -77,7 +77,8 @@ class GradientHealth(base_plugin.TBPlugin):  # type: ignore[misc]
 
     def _runs(self, _query: Mapping[str, str]) -> Answer:
         runs = list(self._folders.runs(fresh=True))
-        return _json({"runs": runs, "message": self._folders.message})
+        latest, message = self._folders.latest(), self._folders.message
+        return _json({"runs": runs, "latest": latest, "message": message})
 
     def _overview(self, query: Mapping[str, str]) -> Answer:
         return _json(self._of_run(query, view.overview) | {"name": query["run"]})

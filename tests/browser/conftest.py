@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,22 @@ def logs(tmp_path_factory) -> Path:
         advice="\x1b[2J",
     )
     write(folder / "hostile", lambda s: [0.0, float("inf"), 1.0, s], HOSTILE, [found]).close()
+    write_odd_runs(folder)
     return folder
+
+
+def write_odd_runs(folder: Path) -> None:
+    """Write what first comes by name and cannot be read; wide ranges; two optimizers."""
+    (folder / "aaa-damaged" / "gradguard").mkdir(parents=True)
+    (folder / "aaa-damaged" / "gradguard" / "history.sqlite").write_bytes(b"damaged")
+    wide = [10.0 ** (-30 + s) if s < STEPS - 5 else 0.0 for s in range(STEPS)]
+    write(folder / "wide", lambda s: [wide[s], 0.0], ("falling", "still")).close("finished")
+    second = replace(FAULT, layers=("critic.0", "critic.1"), optimizer_index=1)
+    writer = write(folder / "two", lambda _: [1.0, 1.0], ("maker.0", "maker.1"), [second])
+    for step in range(STEPS):
+        frame = frame_of(step, [1.0, 2.0], ("critic.0", "critic.1"), optimizer_index=1)
+        writer.add(Entry(frame))
+    writer.close("finished")
 
 
 @pytest.fixture(scope="session")
@@ -114,8 +129,9 @@ class Watched:
         )
 
     def _hear(self, message: Any) -> None:
-        # TensorBoard's own.
-        if message.type in {"error", "warning"} and "Three.js" not in message.text:
+        # TensorBoard's own; and that a damaged run is refused.
+        is_meant = "Three.js" in message.text or "aaa-damaged" in message.location["url"]
+        if message.type in {"error", "warning"} and not is_meant:
             self.complaints.append(message.text)
 
     @property

@@ -48,14 +48,26 @@ def test_a_layer_opens_there_too(report):
     page = report("fading")
     page.locator(".gg-finding button").click()
     expect(page.locator(".gg-detail h2 code")).to_have_text("body.0.fc")
-    expect(page.locator(".gg-detail figcaption").first).to_have_text("grad norm")
-    expect(page.locator(".gg-detail figcaption").last).to_contain_text("log2 histogram")
+    expect(page.locator(".gg-detail figcaption").first).to_contain_text("log2 histogram")
+    expect(page.locator(".gg-detail figcaption").nth(1)).to_contain_text("grad norm")
 
 
 def test_several_runs_stand_side_by_side(report):
     page = report("fading", "healthy")
     expect(page.locator(".gg-verdict-line")).to_have_count(2)
     expect(page.locator(".gg-map h2")).to_have_text(["fading", "healthy"])
+
+
+def test_of_many_runs_each_has_its_verdict_and_the_worst_comes_first(report):
+    page = report("healthy", "fading", "hostile")
+    lines = page.locator(".gg-verdict-line")
+    expect(lines).to_have_count(3)
+    expect(lines.nth(0)).to_contain_text("exploding")
+    expect(lines.nth(1)).to_contain_text(
+        "vanishing in body.0.fc, body.1.fc since step 7, still open"
+    )
+    lines.nth(1).get_by_role("button").click()
+    expect(page.locator(".gg-map h2").first).to_have_text("fading")
 
 
 def test_names_from_a_model_are_text_and_nothing_else(report):

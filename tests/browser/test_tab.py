@@ -58,7 +58,7 @@ def test_a_finding_is_listed_with_evidence_and_advice(opened):
     tab = opened("fading")
     expect(tab.locator(".gg-verdict-line")).to_contain_text("vanishing")
     item = tab.locator(".gg-finding")
-    for text in (FAULT.message, FAULT.advice, "step 12", "since step 7", "9 against 4 decades"):
+    for text in (FAULT.message, FAULT.advice, "step 12", "since step 7", "9 decades, limit 4"):
         expect(item).to_contain_text(text)
     expect(tab.locator(".gg-actions")).to_contain_text("loss is NaN")
 
@@ -109,6 +109,90 @@ def test_two_runs_stand_side_by_side(opened):
     choose(tab, "other", "healthy")
     expect(tab.locator(".gg-map h2")).to_have_text(["fading", "healthy"])
     assert picture(tab, 0) != picture(tab, 1)
+
+
+def test_a_run_that_cannot_be_read_says_so_and_hides_no_other(opened):
+    tab = opened("aaa-damaged")
+    expect(tab.locator(".gg-message")).to_contain_text("aaa-damaged: ")
+    expect(tab.locator(".gg-message")).to_contain_text("no SQLite file")
+    choose(tab, "run", "healthy")
+    expect(tab.locator(".gg-map h2")).to_have_text("healthy")
+    choose(tab, "other", "aaa-damaged")
+    expect(tab.locator(".gg-message")).to_contain_text("no SQLite file")
+    expect(tab.locator(".gg-map h2")).to_have_text("healthy")
+
+
+def test_a_run_that_is_not_there_is_named(opened):
+    expect(opened("gone").locator(".gg-message")).to_contain_text("There is no run gone here")
+
+
+def test_a_layer_over_thirty_decades_is_drawn_and_its_zeros_are_counted(opened):
+    tab = opened("wide", layer="falling")
+    titles = tab.locator(".gg-detail figcaption")
+    expect(titles.filter(has_text="grad norm (5 exactly zero)").first).to_be_visible()
+    axis = tab.locator(".gg-detail .uplot")
+    expect(axis.first).to_be_visible()
+
+
+def test_a_layer_that_is_always_zero_says_so(opened):
+    tab = opened("wide", layer="still")
+    zeros = tab.locator(".gg-chart", has_text=f"grad norm ({STEPS} exactly zero)").first
+    expect(zeros).to_contain_text("exactly zero, whenever it was measured")
+
+
+@pytest.mark.parametrize("link", [{}, {"layer": "critic.1"}])
+def test_layers_of_a_second_optimizer_are_found(link, opened):
+    tab = opened("two", **link)
+    if not link:
+        tab.locator(".gg-finding button").click()
+    expect(tab.locator(".gg-detail h2 code")).to_have_text(link.get("layer", "critic.0"))
+    expect(tab.locator("[data-control=optimizer]")).to_have_value("1")
+    expect(tab.locator(".gg-chart").first).to_be_visible()
+
+
+def test_keys_where_the_filter_finds_nothing_do_nothing(opened):
+    tab = opened("fading")
+    tab.locator("[data-control=filter]").fill("no such layer")
+    expect(tab.locator(".gg-readout")).to_have_text("No layer has that in its name.")
+    for key in ("ArrowDown", "Enter", " ", "+"):
+        tab.locator(".gg-map canvas").press(key)
+    tab.locator("[data-control=filter]").fill("")
+    tab.locator(".gg-map canvas").press("Home")
+    expect(tab.locator(".gg-readout")).to_contain_text("body.0.fc")
+
+
+def test_another_run_is_shown_with_all_its_steps(opened):
+    tab = opened("fading")
+    tab.locator(".gg-map canvas").press("+")
+    expect(tab.get_by_role("button", name="All steps")).to_be_visible()
+    choose(tab, "run", "healthy")
+    expect(tab.locator(".gg-map h2")).to_have_text("healthy")
+    expect(tab.get_by_role("button", name="All steps")).to_have_count(0)
+
+
+def test_a_drag_over_the_picture_or_a_chart_is_a_zoom(watched, opened):
+    tab = opened("fading")
+    for place in (".gg-map canvas", ".gg-steps .u-over"):
+        box = tab.locator(place).first.bounding_box()
+        middle = box["y"] + box["height"] / 2
+        watched.page.mouse.move(box["x"] + 0.5 * box["width"], middle)
+        watched.page.mouse.down()
+        watched.page.mouse.move(box["x"] + 0.8 * box["width"], middle, steps=4)
+        watched.page.mouse.up()
+        tab.get_by_role("button", name="All steps").click()
+        expect(tab.get_by_role("button", name="All steps")).to_have_count(0)
+
+
+def test_the_pointer_on_a_mark_tells_what_it_is(opened):
+    tab = opened("fading")
+    canvas = tab.locator(".gg-map canvas")
+    box = canvas.bounding_box()
+    left = min(230, round(0.3 * box["width"]))
+    x = left + (12.5 / STEPS) * (box["width"] - left - 10)
+    canvas.hover(position={"x": x, "y": 8})
+    expect(tab.locator(".gg-readout")).to_contain_text(
+        f"step 12: vanishing opened, {FAULT.message}"
+    )
 
 
 def test_the_keyboard_does_what_the_pointer_does(opened):

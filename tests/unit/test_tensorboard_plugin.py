@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from importlib import resources
 from types import SimpleNamespace
 
@@ -43,8 +44,18 @@ def get(tab, route, **query):
 
 def test_the_runs_beneath_the_log_directory_are_listed(tab):
     answer = get(tab, "/runs").json
-    assert answer == {"runs": ["version_0", "version_1"], "message": ""}
+    runs = ["version_0", "version_1"]
+    assert answer == {"runs": runs, "latest": "version_1", "message": ""}
     assert tab.is_active()
+
+
+def test_a_large_folder_is_looked_through_behind_tensorboards_back(tmp_path, monkeypatch):
+    folders, waiting = Folders(str(tmp_path)), threading.Event()
+    monkeypatch.setattr(Folders, "_look", lambda _self: waiting.wait() and [("run", tmp_path)])
+    assert not folders.has_runs()
+    waiting.set()
+    folders._looking.join()
+    assert folders.has_runs()
 
 
 def test_a_heatmap_comes_as_the_view_packs_it(tab):

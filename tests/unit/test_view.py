@@ -32,7 +32,8 @@ def run_of(values, steps=None, layers=None, nonfinite=None, counts=None, **scala
         steps=lambda _i=0: steps.astype(np.int64),
         statistic=lambda name, _i=0: stored[name],
         layer=lambda name, _i=0: {key: stored[key][:, found.index(name)] for key in stored},
-        scalar=lambda name, _i=0: np.asarray(scalars[name], np.float64),
+        scalar=lambda name, _i=0: np.array(scalars[name], np.float64),
+        is_measured=lambda name, _i=0: np.array([x is not None for x in scalars[name]]),
         histograms=lambda _layer, _i=0: counts,
     )
 
@@ -118,10 +119,43 @@ def test_lines_keep_the_extremes_of_each_column(extreme):
 
 
 def test_scalars_share_one_axis_and_keep_gaps():
-    run = run_of(np.ones((3, 1)), loss=[1.0, np.nan, 2.0], learning_rate=[0.1, 0.1, 0.1])
+    run = run_of(np.ones((3, 1)), loss=[1.0, None, 2.0], learning_rate=[0.1, 0.1, 0.1])
     header, arrays = view.unpack(view.scalars(run))
     assert header["names"] == ["loss", "learning_rate"]
     np.testing.assert_array_equal(arrays["y"][0], [1.0, np.nan, 2.0])
+
+
+def test_a_loss_that_is_nan_is_told_from_one_that_was_not_measured():
+    run = run_of(np.ones((3, 1)), loss=[1.0, np.nan, None])
+    _, arrays = view.unpack(view.scalars(run))
+    np.testing.assert_array_equal(arrays["y"][0], [1.0, np.inf, np.nan])
+
+
+def test_a_share_is_drawn_as_it_is_and_a_zero_in_it_is_nothing_special():
+    run = run_of([[0.0, 0.5], [1.0, np.nan]])
+    run.statistics = ("zero_fraction",)
+    run.statistic = lambda _name, _i=0: np.array([[0.0, 0.5], [1.0, np.nan]], np.float32)
+    header, arrays = view.unpack(view.heatmap(run, "zero_fraction", relative="last"))
+    assert header["scale"] == "linear"
+    np.testing.assert_array_equal(arrays["cells"], [[0.0, 1.0], [0.5, np.nan]])
+
+
+def test_lines_of_a_column_are_its_extremes_in_the_order_they_came():
+    chance = np.random.default_rng(0)
+    values = chance.normal(size=(1000, 1)).astype(np.float32)
+    values[chance.random(1000) < 0.2] = np.nan
+    values[300:330] = np.nan
+    _, arrays = view.unpack(view.lines(run_of(values), "layer0", columns=37))
+    steps = np.arange(1000)
+    which = (steps / (1000 / 37)).astype(int)
+    expected = []
+    for column in range(37):
+        part = values[which == column, 0]
+        if np.isnan(part).all():
+            expected += [np.nan, np.nan]
+        else:
+            expected += [part[i] for i in sorted([np.nanargmin(part), np.nanargmax(part)])]
+    np.testing.assert_array_equal(arrays["y"][0], np.array(expected, np.float32))
 
 
 def test_a_histogram_shows_the_octaves_in_use_and_no_count_vanishes():

@@ -5,7 +5,7 @@ import {drawControls} from "./controls.js";
 import {clean, make} from "./dom.js";
 import {stemOf} from "./groups.js";
 import {drawLayer, layerTitle} from "./layer.js";
-import {readLink} from "./link.js";
+import {matchRun, readLink} from "./link.js";
 import {drawLegend, drawMaps, paintMaps} from "./maps.js";
 import {drawFindings, drawSteps, drawVerdict} from "./run.js";
 
@@ -32,14 +32,14 @@ export async function startApp(root, source, {report = false} = {}) {
 
 // What all parts of the page are handed: what is chosen, what is shown, and how to change it.
 function newApp(root, source, report) {
-  const {run, layer, statistic, step} = readLink();
+  const {run, layer, statistic, step, optimizer} = readLink();
   const parts = Object.fromEntries((report ? REPORT_ORDER : ORDER).map(
     (name) => [name, make("section", {className: `gg-${name}`})]));
   root.classList.add("gg");
   root.replaceChildren(...Object.values(parts));
   const app = {source, report, parts, turn: 0, known: new Map(), runs: [], shown: [], charts: {},
-    state: {run, other: null, statistic, mode: "plain", filter: "", optimizer: 0, ends: null,
-      layer: layer ?? null, step: step === undefined ? null : Number(step), folded: null}};
+    state: {run, other: null, statistic, mode: "plain", filter: "", optimizer: Number(optimizer ?? 0), ends: null,
+      layer: layer ?? null, step: numberOf(step), folded: null}};
   app.tell = (text) => parts.message.replaceChildren(text ? make("p", {role: "status"}, clean(text)) : "");
   app.guarded = (work) => async (...args) => {
     try { await work(...args); } catch (error) { app.tell(error.message); console.warn(error); }
@@ -48,16 +48,25 @@ function newApp(root, source, report) {
   app.choose = (change) => { Object.assign(app.state, change); return app.load(); };
   app.arrange = (change) => { Object.assign(app.state, change); drawMaps(app); };
   app.zoom = (first, last) => zoom(app, first, last);
-  app.open = (name) => { app.state.layer = name; paintMaps(app); return showLayer(app); };
+  app.open = (name, optimizer = app.state.optimizer) => {
+    if (optimizer !== app.state.optimizer) return app.choose({layer: name, optimizer, folded: null});
+    app.state.layer = name;
+    paintMaps(app);
+    return showLayer(app);
+  };
   return app;
 }
 
+const numberOf = (text) => (text === undefined ? null : Number(text));
+
 function follow(app) {
-  const {run, layer, step} = readLink();
+  const {run, layer, step, optimizer} = readLink();
   if (!app.shown.length || !layer) return;
-  app.state.step = step === undefined ? null : Number(step);
-  if (run && run !== app.state.run && app.runs.includes(run)) app.choose({run, layer});
-  else app.open(layer);
+  app.state.step = numberOf(step);
+  const chosen = matchRun(app.runs, run) ?? app.state.run;
+  const index = Number(optimizer ?? app.state.optimizer);
+  if (chosen === app.state.run && index === app.state.optimizer) app.open(layer);
+  else app.choose({run: chosen, layer, optimizer: index, ends: null, folded: null});
 }
 
 // Ask once; ask again only after a reload, or when it failed.
@@ -77,67 +86,86 @@ async function load(app) {
   const turn = ++app.turn;
   app.parts.maps.setAttribute("aria-busy", "true");
   try {
-    const {runs, message} = await recall(app, "runs");
-    app.tell(message || (runs.length ? "" : "No gradguard/history.sqlite was found beneath the log directory yet."));
-    if (!runs.length) return;
-    chooseRuns(app, runs);
-    const shown = await Promise.all([state.run, state.other].filter(Boolean).map((name) => describe(app, name)));
+    const {runs, latest, message} = await recall(app, "runs");
+    const notes = [message || (runs.length ? "" : "No gradguard/history.sqlite was found beneath the log directory yet.")];
+    app.runs = runs;
+    if (runs.length) notes.push(chooseRuns(app, latest));
+    const wanted = runs.length ? [state.run, state.other].filter(Boolean) : [];
+    const described = await Promise.all(wanted.map((name) => describe(app, name)));
     if (turn !== app.turn) return;
-    settle(app, shown[0]);
-    if (!shown[0].part?.layers.length) { app.tell("This run has no step yet."); return; }
-    await Promise.all(shown.map((one) => fill(app, one)));
+    settle(app, described.find((one) => one.part));
+    const filled = await Promise.all(described.map((one) => fill(app, one)));
     if (turn !== app.turn) return;
-    app.shown = shown.filter((one) => one.map);
+    app.described = filled;
+    app.shown = filled.filter((one) => one.map);
+    app.tell([...notes, ...filled.map((one) => one.error)].filter(Boolean).join(" "));
     draw(app);
   } finally {
     if (turn === app.turn) app.parts.maps.removeAttribute("aria-busy");
   }
 }
 
-function chooseRuns(app, runs) {
-  const {state} = app;
-  app.runs = runs;
-  if (!runs.includes(state.run)) state.run = runs[0];
+function chooseRuns(app, latest) {
+  const {state, runs} = app;
+  const asked = state.run;
+  state.run = matchRun(runs, asked) ?? latest ?? runs[0];
   // A report about several runs is there to compare them.
   if (state.other === null && app.report) state.other = runs.find((name) => name !== state.run);
   if (!runs.includes(state.other) || state.other === state.run) state.other = "";
+  return asked && asked !== state.run && !matchRun(runs, asked) ? `There is no run ${asked} here; this is ${state.run}.` : "";
 }
 
+// A run that cannot be read says why, and hides no other.
 async function describe(app, name) {
-  const overview = await recall(app, "overview", name);
-  const part = overview.optimizers.find((one) => one.index === app.state.optimizer) || overview.optimizers[0];
-  return {name, overview, part};
+  try {
+    const overview = await recall(app, "overview", name);
+    const part = overview.optimizers.find((one) => one.index === app.state.optimizer) || overview.optimizers[0];
+    return {name, overview, part, error: part?.range && part.layers.length ? "" : `${name} has no step with a layer yet.`};
+  } catch (error) {
+    return {name, error: `${name}: ${error.message}`};
+  }
 }
 
 // What was chosen must be there in the first run; many layers begin folded.
-function settle({state}, {overview, part}) {
+function settle({state}, first) {
+  if (!first) return;
+  const {overview, part} = first;
   if (!overview.statistics.includes(state.statistic)) state.statistic = overview.statistics[0];
-  if (part) state.optimizer = part.index;
-  if (part && !state.folded) {
-    state.folded = new Set(part.layers.length > FOLDED_FROM ? part.layers.map(stemOf).filter(Boolean) : []);
-  }
+  const owner = [part, ...overview.optimizers].find(({layers}) => layers.includes(state.layer)) ?? part;
+  first.part = owner;
+  state.optimizer = owner.index;
+  state.folded ??= new Set(owner.layers.length > FOLDED_FROM ? owner.layers.map(stemOf).filter(Boolean) : []);
 }
 
 async function fill(app, one) {
   const {state, source} = app;
-  if (!one.part?.layers.length || !one.overview.statistics.includes(state.statistic)) return;
-  [one.map, one.scalars] = await Promise.all([
-    source.heatmap(one.name, {statistic: state.statistic, optimizer: one.part.index,
-      relative: state.mode === "last" ? "last" : "none",
-      first: state.ends?.[0], last: state.ends?.[1], columns: COLUMNS}),
-    recall(app, "scalars", one.name, one.part.index),
-  ]);
+  if (one.error || !one.overview.statistics.includes(state.statistic)) return one;
+  try {
+    [one.map, one.scalars] = await Promise.all([
+      source.heatmap(one.name, {statistic: state.statistic, optimizer: one.part.index,
+        relative: state.mode === "last" ? "last" : "none",
+        first: state.ends?.[0], last: state.ends?.[1], columns: COLUMNS}),
+      recall(app, "scalars", one.name, one.part.index),
+    ]);
+  } catch (error) {
+    one.error = `${one.name}: ${error.message}`;
+  }
+  return one;
 }
 
 function draw(app) {
-  app.extent = app.state.ends || wholeExtent(app);
-  scale(app);
   drawControls(app);
   drawVerdict(app);
+  drawFindings(app);
+  if (!app.shown.length) {
+    for (const part of ["maps", "legend", "detail", "steps"]) app.parts[part].replaceChildren();
+    return;
+  }
+  app.extent = app.state.ends || wholeExtent(app);
+  scale(app);
   drawMaps(app);
   drawLegend(app);
   drawSteps(app);
-  drawFindings(app);
   showLayer(app);
 }
 
@@ -153,18 +181,20 @@ function zoom(app, first, last) {
   return app.choose({ends: [from, Math.max(from + 1, Math.min(Math.round(last), high))]});
 }
 
-// Put the numbers of the pictures on one scale, in log10, perhaps relative to each layer's median.
+// Put the numbers of the pictures on one scale: in log10, perhaps relative to each layer's median.
 function scale(app) {
   const {shown, state} = app;
-  app.around = state.mode !== "plain";
+  app.isLog = shown.every(({map}) => map.scale === "log2");
+  app.around = app.isLog && state.mode !== "plain";
+  const unit = app.isLog ? Math.log10(2) : 1;
   for (const {map} of shown) {
     const width = map.steps.length;
-    const usual = map.medians.map((m) => (m === null ? 0 : m * Math.log10(2)));
-    map.shown = Float32Array.from(map.cells, (v, i) => v * Math.log10(2) -
-      (state.mode === "median" ? usual[Math.floor(i / width)] : 0));
+    const usual = map.medians.map((m) => (m === null ? 0 : m * unit));
+    const isRelative = app.isLog && state.mode === "median";
+    map.shown = Float32Array.from(map.cells, (v, i) => v * unit - (isRelative ? usual[Math.floor(i / width)] : 0));
     map.usual = app.around ? usual.map(() => 0) : usual;
   }
-  app.range = dataRange(shown.map(({map}) => map.shown), app.around);
+  app.range = app.isLog ? dataRange(shown.map(({map}) => map.shown), app.around) : [0, 1];
 }
 
 function showLayer(app) {
@@ -172,8 +202,7 @@ function showLayer(app) {
     const {turn, shown, state: {layer}} = app;
     if (layer === null) return drawLayer(app, null, []);
     const having = shown.filter(({part}) => part.layers.includes(layer));
-    const wanted = app.parts.detail.dataset.layer;
-    if (wanted !== layer) app.parts.detail.replaceChildren(layerTitle(app, layer));
+    if (app.parts.detail.dataset.layer !== layer) app.parts.detail.replaceChildren(layerTitle(app, layer));
     const found = await Promise.all(having.map(async (one) => ({one,
       lines: await recall(app, "lines", one.name, layer, one.part.index),
       histogram: await recall(app, "histogram", one.name, layer, one.part.index)})));

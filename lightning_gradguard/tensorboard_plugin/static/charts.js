@@ -5,33 +5,61 @@ import {clean, make, short} from "./dom.js";
 import {A_DRAG, ticks} from "./heatmap.js";
 
 const INKS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
+const INKS_IN_THE_DARK = ["#6cc0f5", "#f5933d", "#3fd6a7", "#eda9cd", "#f0c04a", "#9ad4f5"];
+const LOST = "#ff00c8";
 const FAINT = "rgba(128,128,128,0.25)";
 const LEFT = 62;
+const DECADES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50];
 
 // Series: [{label, x, y, dash}], all on one step axis; `log` where sizes span decades, `unit` for shares.
 export function lineChart(app, group, home, title, series, {log, unit}) {
   const {steps, rows, lost, zeros} = joined(series, log);
-  if (!rows.some((row) => row.some((value) => value !== null && value !== undefined))) return;
+  const isDrawn = rows.some((row) => row.some((value) => value !== null && value !== undefined));
+  if (!isDrawn && !lost.length && !zeros.length) return;
   const value = make("span", {className: "gg-value"});
-  const notes = [lost && `${lost} not finite`, zeros && `${zeros} exactly zero`].filter(Boolean).join(", ");
+  const notes = [lost.length && `${lost.length} not finite`, zeros.length && `${zeros.length} exactly zero`].filter(Boolean);
   const box = make("figure", {className: "gg-chart"},
-    make("figcaption", {}, clean(title), notes ? ` (${notes})` : "", " ", value));
+    make("figcaption", {}, clean(title), notes.length ? ` (${notes.join(", ")})` : "", " ", value));
   home.append(box);
+  if (!isDrawn) {
+    box.append(make("p", {className: "gg-faint"}, zeros.length ? "exactly zero, whenever it was measured" : "never finite"));
+    return;
+  }
+  const ink = getComputedStyle(home).color;
+  const inks = isLight(ink) ? INKS_IN_THE_DARK : INKS;
   const options = {
-    width: Math.max(260, box.clientWidth), height: 150, legend: {show: series.length > 1},
+    width: Math.max(240, box.clientWidth), height: 150, legend: {show: series.length > 1},
     cursor: {sync: {key: "gradguard"}, drag: {x: true, y: false, setScale: false}},
-    scales: {x: {time: false, range: () => app.extent}, y: log ? {distr: 3, log: 10} : unit ? {range: [0, 1.05]} : {}},
-    axes: axes(getComputedStyle(home).color, log),
-    series: [{label: "step"}, ...series.map((one, k) => ({
-      label: clean(one.label), stroke: INKS[k % INKS.length], width: 1.5, dash: one.dash,
-      spanGaps: false, points: {show: steps.length < 3}, value: (_, v) => short(v),
+    scales: {x: {time: false, range: () => app.extent}, y: unit ? {range: [0, 1.05]} : {}},
+    axes: axes(ink, log),
+    series: [{label: "step", value: (_, v) => (v === null ? "–" : Math.floor(v))}, ...series.map((one, k) => ({
+      label: clean(one.label), stroke: inks[k % inks.length], width: 1.5, dash: one.dash,
+      spanGaps: false, points: {show: steps.length < 3}, value: (_, v) => numberText(v, log),
     }))],
     hooks: {
-      setCursor: [(chart) => { value.textContent = underCursor(chart, series.length); }],
+      draw: [(chart) => marks(chart, lost, LOST, 0), (chart) => marks(chart, zeros, ink, 1)],
+      setCursor: [(chart) => { value.textContent = underCursor(chart, series.length, log); }],
       setSelect: [(chart) => select(app, chart)],
     },
   };
   (app.charts[group] ??= []).push(new window.uPlot(options, [steps, ...rows], box));
+}
+
+const isLight = (colour) => (colour.match(/\d+/g) ?? [0]).slice(0, 3).map(Number).reduce((a, b) => a + b) > 382;
+
+// A number as it was before it became a power of ten.
+const numberText = (v, log) => short(log && v !== null && v !== undefined ? 10 ** v : v);
+
+// Steps at which there is nothing to draw: not finite above, exactly zero beneath.
+function marks(chart, steps, colour, share) {
+  const {ctx, bbox} = chart;
+  ctx.save();
+  ctx.fillStyle = colour;
+  for (const step of steps) {
+    const x = chart.valToPos(step, "x", true);
+    if (x >= bbox.left && x <= bbox.left + bbox.width) ctx.fillRect(x - 1, bbox.top + share * (bbox.height - 8), 2, 8);
+  }
+  ctx.restore();
 }
 
 // uPlot keeps what it draws until it is told to let go.
@@ -40,17 +68,19 @@ export function closeCharts(app, group) {
   app.charts[group] = [];
 }
 
+// One row of numbers per series over the steps of all, in log10 if asked; and where none can be drawn.
 function joined(series, log) {
   const steps = [...new Set(series.flatMap((one) => [...one.x]))].sort((a, b) => a - b);
   const place = new Map(steps.map((step, i) => [step, i]));
-  let [lost, zeros] = [0, 0];
+  const [lost, zeros] = [[], []];
   const rows = series.map((one) => {
     const row = new Array(steps.length).fill(undefined);
     one.x.forEach((step, i) => {
       const value = one.y[i];
-      if (value === Infinity || value === -Infinity) lost++;
-      if (log && value === 0) zeros++;
-      row[place.get(step)] = Number.isFinite(value) && (!log || value > 0) ? value : null;
+      if (value === Infinity || value === -Infinity) lost.push(step);
+      if (log && value === 0) zeros.push(step);
+      const isDrawn = Number.isFinite(value) && (!log || value > 0);
+      row[place.get(step)] = isDrawn ? (log ? Math.log10(value) : value) : null;
     });
     return row;
   });
@@ -58,32 +88,20 @@ function joined(series, log) {
 }
 
 function axes(ink, log) {
-  const common = {stroke: ink, ticks: {stroke: FAINT}};
+  const common = {stroke: ink, ticks: {stroke: FAINT}, grid: {stroke: FAINT}};
+  const label = (v) => (log ? Number((10 ** v).toPrecision(2)) : v);
   return [
-    {...common, grid: {stroke: FAINT}, size: 28},
-    {...common, grid: {stroke: FAINT, ...(log ? {filter: powersOfTen} : {})}, size: LEFT,
-      ...(log ? {filter: labelled} : {}), values: (_, splits) => splits.map((v) => (v === null ? "" : short(v, 1)))},
+    {...common, size: 28},
+    {...common, size: LEFT, ...(log ? {incrs: DECADES} : {}),
+      values: (_, splits) => splits.map((v) => (v === null ? "" : short(label(v), 1)))},
   ];
 }
 
-const isPower = (v) => Number.isInteger(Math.round(1e6 * Math.log10(v)) / 1e6);
-const powersOfTen = (_, splits) => splits.map((v) => (isPower(v) ? v : null));
-
-// Of many decades every second, third ... has its number; within one, 1, 2 and 5.
-function labelled(_, splits) {
-  const powers = splits.filter(isPower).length;
-  const every = Math.ceil(powers / 6);
-  return splits.map((v) => {
-    if (isPower(v)) return Math.round(Math.log10(v)) % every ? null : v;
-    return powers < 3 && /^[25]/.test(v.toExponential()) ? v : null;
-  });
-}
-
-function underCursor(chart, several) {
+function underCursor(chart, several, log) {
   const {idx} = chart.cursor;
   if (idx === null || idx === undefined) return "";
   const step = `step ${Math.floor(chart.data[0][idx])}`;
-  return several > 1 ? step : `${short(chart.data[1][idx])} at ${step}`;
+  return several > 1 ? step : `${numberText(chart.data[1][idx], log)} at ${step}`;
 }
 
 function select(app, chart) {
@@ -116,7 +134,10 @@ export function drawHistogram(canvas, histogram, ends) {
 function shares(pen, histogram, x, ends, low) {
   const [octaves, columns] = histogram.cellsShape;
   const tall = (low - 8) / Math.max(1, octaves);
-  const edges = [...histogram.steps, Math.max(histogram.last ?? 0, ends[1]) + 1].map(x);
+  // The last one holds for as long as the one before did, and not to the end of another run.
+  const gaps = histogram.steps.slice(1).map((step, i) => step - histogram.steps[i]).sort((a, b) => a - b);
+  const gap = gaps.length ? gaps[gaps.length >> 1] : ends[1] + 1 - ends[0];
+  const edges = [...histogram.steps, (histogram.steps.at(-1) ?? 0) + gap].map(x);
   for (let o = 0; o < octaves; o++) {
     for (let c = 0; c < columns; c++) {
       const share = histogram.cells[o * columns + c];

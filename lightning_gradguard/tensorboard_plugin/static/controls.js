@@ -7,15 +7,16 @@ const MODES = [["plain", "by its size"], ["median", "relative to the layer's own
   ["last", "relative to the last layer"]];
 
 export function drawControls(app) {
-  const {parts, shown: [first], state} = app;
+  const {parts, described: [first], state} = app;
   const hadFocus = document.activeElement?.dataset?.control;
-  const stems = first.part.layers.map(stemOf).filter(Boolean);
+  const stems = first?.part?.layers.map(stemOf).filter(Boolean) ?? [];
+  const statistics = first?.overview?.statistics ?? [];
   parts.controls.replaceChildren(...[
     ...runControls(app, first),
-    choice(app, "statistic", "Statistic", first.overview.statistics.map((n) => [n, n.replaceAll("_", " ")]),
-      state.statistic),
-    choice(app, "mode", "Colour", MODES, state.mode),
-    filterBox(app),
+    ...(app.shown.length ? [
+      choice(app, "statistic", "Statistic", statistics.map((n) => [n, n.replaceAll("_", " ")]), state.statistic),
+      choice(app, "mode", "Colour", MODES, state.mode),
+      filterBox(app)] : []),
     stems.length ? button("fold", "Fold all", () => app.arrange({folded: new Set(stems)})) : null,
     stems.length ? button("unfold", "Unfold all", () => app.arrange({folded: new Set()})) : null,
     state.ends ? button("all", "All steps", () => app.choose({ends: null})) : null,
@@ -27,16 +28,18 @@ function runControls(app, first) {
   const {state} = app;
   const runs = app.runs.map((name) => [name, name]);
   const others = runs.filter(([name]) => name !== state.run);
-  const indices = first.overview.optimizers.map(({index}) => [String(index), String(index)]);
+  const indices = (first?.overview?.optimizers ?? []).map(({index, layers}) => [String(index), `${index}: ${ends(layers)}`]);
   // Steps and layers of another run are others.
   const anew = {ends: null, folded: null};
   return [
-    choice(app, "run", "Run", runs, state.run, (run) => ({run, ...anew})),
+    runs.length ? choice(app, "run", "Run", runs, state.run, (run) => ({run, ...anew})) : null,
     others.length ? choice(app, "other", "Beside it", [["", "none"], ...others], state.other) : null,
     indices.length > 1 ? choice(app, "optimizer", "Optimizer", indices, String(state.optimizer),
       (index) => ({optimizer: Number(index), ...anew})) : null,
   ];
 }
+
+const ends = (layers) => (layers.length > 1 ? `${layers[0]} … ${layers.at(-1)}` : layers[0] ?? "no layer");
 
 function choice(app, name, label, options, value, changed = (chosen) => ({[name]: chosen})) {
   const select = make("select", {onchange: (event) => app.choose(changed(event.target.value))},

@@ -9,10 +9,11 @@ export function episodesOf(findings) {
   findings.forEach((finding, i) => {
     const key = finding.episode_id ? `${finding.optimizer_index}/${finding.episode_id}` : `#${i}`;
     const known = found.get(key);
-    if (!known) found.set(key, {...finding, ended: null});
+    if (!known) found.set(key, {...finding, ended: finding.state === "resolved" ? finding.step : null, later: []});
     else if (finding.state === "resolved") known.ended = finding.step;
-    else if (finding.severity >= known.severity) {
-      Object.assign(known, finding, {step: known.step, ended: known.ended});
+    else {
+      known.later.push(finding);
+      known.severity = Math.max(known.severity, finding.severity);
     }
   });
   return [...found.values()].sort((a, b) => b.severity - a.severity || a.step - b.step);
@@ -22,16 +23,20 @@ export function verdictOf(overview) {
   const alarms = episodesOf(overview.findings).filter((one) => one.severity >= 30);
   const range = overview.optimizers[0]?.range;
   const seen = range ? `steps ${range[0]} to ${range[1]}` : "no step yet";
-  const stopped = overview.meta.stopped;
+  const {stopped} = overview.meta;
   if (stopped) return {text: `Watching stopped: ${stopped} (${seen}).`, level: "error"};
   if (!alarms.length) return {text: `Nothing wrong was found (${seen}).`, level: "fine"};
-  const open = alarms.filter((one) => one.ended === null).length;
-  const kinds = [...new Set(alarms.map((one) => one.kind.replaceAll("_", " ")))].join(", ");
-  return {
-    text: `${kinds}: ${alarms.length} finding${alarms.length > 1 ? "s" : ""}, ` +
-      `${open} still open (${seen}).`,
-    level: severityOf(alarms[0])[0],
-  };
+  const kinds = [...new Set(alarms.map((one) => one.kind))];
+  return {text: `${kinds.map((kind) => kindText(alarms.filter((one) => one.kind === kind))).join("; ")} (${seen}).`,
+    level: severityOf(alarms[0])[0]};
+}
+
+function kindText(alarms) {
+  const first = alarms.reduce((a, b) => (a.step <= b.step ? a : b));
+  const since = first.since_step >= 0 ? first.since_step : first.step;
+  const open = alarms.some((one) => one.ended === null) ? "still open" : "over";
+  const when = alarms.length > 1 ? `${alarms.length} times from step ${since} on` : `since step ${since}`;
+  return `${first.kind.replaceAll("_", " ")} in ${layersText(first.layers)} ${when}, ${open}`;
 }
 
 function layersText(layers) {
@@ -45,17 +50,18 @@ export function findingItem(finding, openLayer) {
   const since = finding.since_step >= 0 ? `since step ${finding.since_step}` : "";
   const until = finding.ended === null ? "still open" : `ended at step ${finding.ended}`;
   const numbers = finding.value === null || finding.value === undefined ? ""
-    : `${short(finding.value)}${finding.limit === null ? "" : ` against ${short(finding.limit)}`} ${finding.unit}`;
+    : `${short(finding.value)} ${finding.unit}${finding.limit === null ? "" : `, limit ${short(finding.limit)}`}`;
   const badge = make("span", {className: "gg-badge"}, level);
   badge.style.background = colour;
   return make("li", {className: "gg-finding"},
     make("div", {}, badge, make("b", {}, clean(finding.kind.replaceAll("_", " "))), ` at step ${finding.step} `,
       finding.layers.length
-        ? make("button", {type: "button", className: "gg-link", onclick: () => openLayer(finding.layers[0])},
+        ? make("button", {type: "button", className: "gg-link", onclick: () => openLayer(finding.layers[0], finding.optimizer_index)},
           layersText(finding.layers))
         : make("span", {}, layersText(finding.layers))),
     make("div", {}, clean(finding.message), "."),
     make("div", {className: "gg-faint"}, [numbers && `Measured ${clean(numbers)}`, since, until].filter(Boolean).join(" · ")),
+    ...finding.later.map((one) => make("div", {}, `Got worse at step ${one.step}: `, clean(one.message), ".")),
     finding.advice ? make("div", {className: "gg-advice"}, "Try: ", clean(finding.advice)) : null);
 }
 

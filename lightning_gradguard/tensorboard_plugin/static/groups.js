@@ -9,7 +9,8 @@ export function stemOf(name) {
   return parts.length > 1 ? parts[0] : "";
 }
 
-// Neighbours under one module form a group; folded groups are one row, others a row per layer.
+// Neighbours under one module form a group; folded groups are one row, others a row per layer. What
+// a filter finds is shown.
 export function rowsOf(layers, filter, folded) {
   const wanted = filter.trim().toLowerCase();
   const rows = [];
@@ -24,7 +25,7 @@ export function rowsOf(layers, filter, folded) {
     group.members.push(index);
   });
   return rows.flatMap(({stem, members}) => {
-    if (members.length > 1 && folded.has(stem)) {
+    if (members.length > 1 && folded.has(stem) && !wanted) {
       return [{name: stem, members, folded: true, stem}];
     }
     return members.map((index, k) => ({
@@ -34,17 +35,21 @@ export function rowsOf(layers, filter, folded) {
   });
 }
 
-// What a row shows in a column: of several layers, what is worst, else furthest from its median.
+// What a row shows in a column: of several layers, what is worst.
 export function rowValue(map, row, column) {
+  return map.shown[worstOf(map, row, column) * map.steps.length + column];
+}
+
+// The layer of a row that stands out in a column: not finite, else zero, else furthest from its median.
+export function worstOf(map, row, column) {
   const width = map.steps.length;
-  let shown = NaN;
-  let furthest = -1;
+  let [worst, furthest] = [row.members[0], -1];
   for (const index of row.members) {
     const value = map.shown[index * width + column];
-    if (value === Infinity) return value;
+    if (value === Infinity) return index;
     if (Number.isNaN(value)) continue;
     const away = value === -Infinity ? 1e9 : Math.abs(value - (map.usual[index] ?? 0));
-    if (away > furthest) [furthest, shown] = [away, value];
+    if (away > furthest) [furthest, worst] = [away, index];
   }
-  return shown;
+  return worst;
 }

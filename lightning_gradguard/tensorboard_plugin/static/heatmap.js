@@ -100,6 +100,7 @@ function labels(pen, ink, rows, {left, rowHeight, top}, selected) {
   pen.textBaseline = "middle";
   pen.fillStyle = ink;
   const every = Math.ceil(12 / rowHeight);
+  const shared = sharedStart(rows.map((row) => row.name));
   rows.forEach((row, r) => {
     if (row.stem && !row.folded) {
       pen.globalAlpha = 0.35;
@@ -108,11 +109,20 @@ function labels(pen, ink, rows, {left, rowHeight, top}, selected) {
     }
     const chosen = !row.folded && row.name === selected;
     if (r % every && !chosen) return;
-    const text = row.folded ? `▸ ${clean(row.name)} (${row.members.length})`
-      : `${row.starts ? "▾ " : ""}${clean(row.name)}`;
+    const name = clean(row.name.slice(shared));
+    const text = row.folded ? `▸ ${name} (${row.members.length})` : `${row.starts ? "▾ " : ""}${name}`;
     pen.font = `${chosen ? "bold " : ""}11px system-ui, sans-serif`;
     pen.fillText(shorten(pen, text, left - 16), left - 10, top + (r + 0.5) * rowHeight);
   });
+}
+
+// How much all names begin with, in whole modules; short beginnings stay.
+function sharedStart(names) {
+  const [first, ...others] = names;
+  if (!others.length) return 0;
+  let end = first.lastIndexOf(".") + 1;
+  while (end && !others.every((name) => name.startsWith(first.slice(0, end)))) end = first.lastIndexOf(".", end - 2) + 1;
+  return end > 8 ? end : 0;
 }
 
 function shorten(pen, text, room) {

@@ -9,7 +9,7 @@ const SHARES = new Set(["zero_fraction"]);
 
 export function layerTitle(app, layer) {
   const close = make("button", {type: "button", onclick: () => app.open(null)}, "Close");
-  const link = make("a", {href: linkTo({layer, run: app.state.run}), target: "_top"}, "link to it");
+  const link = make("a", {href: linkTo({layer, run: app.state.run, optimizer: app.state.optimizer || undefined}), target: "_top"}, "link to it");
   return make("h2", {}, "Layer ", make("code", {}, clean(layer)), " ", close, " ", link);
 }
 
@@ -25,7 +25,6 @@ export function drawLayer(app, layer, found) {
   const charts = make("div", {className: "gg-charts"});
   detail.replaceChildren(layerTitle(app, layer), charts);
   if (!found.length) charts.append(make("p", {}, "There is no such layer in this run."));
-  for (const name of new Set(found.flatMap(({lines}) => lines.names))) drawStatistic(app, charts, name, found);
   for (const {one, histogram} of found) {
     if (!histogram?.cells.length) continue;
     const canvas = make("canvas");
@@ -33,6 +32,7 @@ export function drawLayer(app, layer, found) {
       `log2 histogram of its gradient over time${found.length > 1 ? `, ${clean(one.name)}` : ""}`), canvas));
     drawHistogram(canvas, histogram, app.extent);
   }
+  for (const name of new Set(found.flatMap(({lines}) => lines.names))) drawStatistic(app, charts, name, found);
 }
 
 function drawStatistic(app, charts, name, found) {

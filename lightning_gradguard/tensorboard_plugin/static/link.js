@@ -1,6 +1,6 @@
 // Deep links: `#layer=…&run=…` in the page's own address, `#gradguard&p.gradguard.layer=…` in TensorBoard's around it.
 
-const LINK_KEYS = ["layer", "run", "statistic", "step"];
+const LINK_KEYS = ["layer", "run", "statistic", "step", "optimizer"];
 const OUTER = "p.gradguard.";
 
 export function readLink() {
@@ -12,7 +12,7 @@ export function readLink() {
       try { found[key] = decodeURIComponent(rest.join("=")); } catch { /* not for us */ }
     }
   }
-  if (found.step !== undefined && !/^\d{1,15}$/.test(found.step)) delete found.step;
+  for (const key of ["step", "optimizer"]) if (!/^\d{1,15}$/.test(found[key] ?? "0")) delete found[key];
   return found;
 }
 
@@ -21,6 +21,12 @@ export function linkTo(values) {
   const pairs = LINK_KEYS.filter((key) => values[key] !== undefined && values[key] !== null)
     .map((key) => `${outer ? OUTER : ""}${key}=${encodeURIComponent(values[key])}`).join("&");
   return outer ? `${outer.split("#")[0]}#gradguard&${pairs}` : `#${pairs}`;
+}
+
+// A run is named relative to the log directory, which a link may know more or less of.
+export function matchRun(runs, name) {
+  if (!name) return undefined;
+  return runs.find((run) => run === name) ?? runs.find((run) => run.endsWith(`/${name}`) || name.endsWith(`/${run}`));
 }
 
 // TensorBoard's address, where the page is its tab.

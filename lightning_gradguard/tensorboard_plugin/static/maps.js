@@ -2,7 +2,7 @@
 
 import {cellColour, ramp} from "./colour.js";
 import {clean, make, short} from "./dom.js";
-import {rowsOf} from "./groups.js";
+import {rowsOf, worstOf} from "./groups.js";
 import {A_DRAG, cellAt, drawHeatmap, stepAt} from "./heatmap.js";
 
 const MOVES = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1],
@@ -52,9 +52,18 @@ function tellCell(app, one, cell) {
   const begin = one.map.steps[cell.column];
   const end = (one.map.steps[cell.column + 1] ?? one.map.last + 1) - 1;
   const when = end > begin ? `steps ${begin} to ${end}` : `step ${begin}`;
-  const name = clean(row.name);
-  one.readout.textContent = row.folded ? `${name}: ${row.members.length} layers, ${when}`
-    : `${name}, ${when}: ${valueText(app, one, row.members[0], cell.column)}`;
+  const index = worstOf(one.map, row, cell.column);
+  const name = clean(row.folded ? `${row.name} (${row.members.length} layers), ${one.part.layers[index]}` : row.name);
+  one.readout.textContent = `${name}, ${when}: ${valueText(app, one, index, cell.column)}`;
+}
+
+// What stands above the picture is told where the pointer is on it.
+function tellMark(app, one, px) {
+  const near = (item) => Math.abs(one.layout.x(item.step + 0.5) - px) < 6;
+  const mine = (list) => list.filter((item) => item.optimizer_index === one.part.index && near(item));
+  const said = [...mine(one.overview.findings).map((f) => `step ${f.step}: ${f.kind.replaceAll("_", " ")} ${f.state}, ${f.message}`),
+    ...mine(one.overview.actions).map((a) => `step ${a.step}: ${a.what}${a.why ? `, ${a.why}` : ""}`)];
+  if (said.length) one.readout.textContent = clean(said.slice(0, 4).join(" · "));
 }
 
 function valueText(app, one, index, column) {
@@ -62,6 +71,7 @@ function valueText(app, one, index, column) {
   if (Number.isNaN(raw)) return "not measured";
   if (raw === Infinity) return "not finite";
   if (raw === -Infinity) return "exactly 0";
+  if (!app.isLog) return short(raw);
   if (app.state.mode === "last") return `${short(2 ** raw)} × last layer`;
   const usual = one.map.medians[index];
   const times = app.state.mode === "median" && usual !== null ? `, ${short(2 ** (raw - usual))} × its median` : "";
@@ -78,6 +88,7 @@ function pointer(app, one) {
   canvas.addEventListener("pointermove", (event) => {
     const cell = at(event);
     if (cell) tellCell(app, one, cell);
+    else if (event.offsetY < one.layout.top) tellMark(app, one, event.offsetX);
     if (!one.drag) return;
     one.drag[1] = event.offsetX;
     paint(app, one);
@@ -144,10 +155,12 @@ function move(app, one, cell, [down, right]) {
 
 export function drawLegend(app) {
   const {range, around} = app;
-  const end = (power) => make("span", {}, "10", make("sup", {}, power.toFixed(1)), around ? " ×" : "");
+  const end = (power) => (app.isLog
+    ? make("span", {}, "10", make("sup", {}, String(Number(power.toFixed(1)))), around ? " ×" : "")
+    : make("span", {}, short(power)));
   app.parts.legend.replaceChildren(
     make("span", {}, end(range[0]), " ", rampBar(around), " ", end(range[1])),
-    swatch(-Infinity, "exactly zero"), swatch(Infinity, "not finite"),
+    app.isLog ? swatch(-Infinity, "exactly zero") : "", swatch(Infinity, "not finite"),
     make("span", {}, make("span", {className: "gg-swatch gg-hatched"}), "not measured"),
     make("span", {}, "▼ finding"), make("span", {}, "❘ action"),
     make("span", {className: "gg-faint"}, "click: open a layer · drag: zoom · double-click: all steps"));

@@ -4,6 +4,7 @@ import {closeCharts, lineChart} from "./charts.js";
 import {clean, make} from "./dom.js";
 import {actionsTable, episodesOf, findingItem, verdictOf} from "./findings.js";
 
+const LEVELS = ["fine", "info", "warning", "error", "critical"];
 const CHARTS = [
   {title: "Gradient norm, before and after clipping", names: ["global_grad_norm", "global_grad_norm_at_update"], log: true},
   {title: "Clip coefficient", names: ["clip_coefficient", "guard_clip_coefficient"], unit: true},
@@ -11,12 +12,20 @@ const CHARTS = [
   {title: "Loss", names: ["loss"], log: true},
 ];
 
-export function drawVerdict({parts, shown}) {
-  parts.verdict.replaceChildren(...shown.map(({name, overview}) => {
-    const {text, level} = verdictOf(overview);
+// How the runs shown stand; in a report all of them, worst first.
+export function drawVerdict(app) {
+  const all = app.report ? app.source.all() : app.described.filter((one) => one.overview);
+  const lines = all.map(({name, overview}) => ({name, overview, verdict: verdictOf(overview)}));
+  if (app.report) lines.sort((a, b) => LEVELS.indexOf(b.verdict.level) - LEVELS.indexOf(a.verdict.level));
+  app.parts.verdict.replaceChildren(...lines.map(({name, overview, verdict: {text, level}}) => {
     const end = overview.meta.finished ? `Training: ${overview.meta.finished}.` : "Training goes on, or was cut off.";
-    return make("p", {className: `gg-verdict-line gg-${level}`}, make("b", {}, clean(name)), " ", clean(text), " ",
-      make("span", {className: "gg-faint"}, clean(end)));
+    const resumed = (overview.meta.attempts ?? []).slice(1).map((one) => one.from_step).filter(Number.isInteger);
+    const from = resumed.length ? ` Resumed from step ${resumed.join(", ")}.` : "";
+    const title = all.length > 2
+      ? make("button", {type: "button", className: "gg-link", onclick: () => app.choose({run: name, ends: null, folded: null})}, clean(name))
+      : make("b", {}, clean(name));
+    return make("p", {className: `gg-verdict-line gg-${level}`}, title, ": ", clean(text), " ",
+      make("span", {className: "gg-faint"}, clean(end + from)));
   }));
 }
 
@@ -33,18 +42,24 @@ export function drawSteps(app) {
 }
 
 function seriesOf({name, scalars}, names, several, dash) {
-  return names.filter((wanted) => scalars?.names.includes(wanted)).map((wanted) => {
+  return names.filter((wanted) => scalars?.names.includes(wanted) && isKnown(scalars, wanted)).map((wanted) => {
     const place = scalars.names.indexOf(wanted) * scalars.x.length;
     return {label: `${wanted.replaceAll("_", " ")}${several ? `, ${name}` : ""}`, x: scalars.x, dash,
       y: scalars.y.subarray(place, place + scalars.x.length)};
   });
 }
 
+function isKnown({names, x, y}, wanted) {
+  const place = names.indexOf(wanted) * x.length;
+  return y.subarray(place, place + x.length).some((value) => !Number.isNaN(value));
+}
+
 export function drawFindings(app) {
-  const {parts, shown} = app;
+  const {parts} = app;
+  const shown = app.described.filter((one) => one.overview);
   const several = shown.length > 1;
-  const open = async (layer) => {
-    await app.open(layer);
+  const open = async (layer, optimizer) => {
+    await app.open(layer, optimizer);
     parts.detail.scrollIntoView({block: "nearest"});
   };
   parts.findings.replaceChildren(...shown.map(({name, overview}) => {

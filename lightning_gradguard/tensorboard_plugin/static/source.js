@@ -31,6 +31,7 @@ export function inlineSource(page) {
   };
   const overviewOf = (run) => page.overviews.find((one) => one.name === run);
   return {
+    all: () => page.overviews.map((overview) => ({name: overview.name, overview})),
     runs: async () => ({runs: page.overviews.map((one) => one.name), message: ""}),
     overview: async (run) => overviewOf(run),
     heatmap: async (run, {statistic, relative, optimizer, first, last}) =>
@@ -44,13 +45,15 @@ export function inlineSource(page) {
       const x = Float64Array.from(maps[0].steps);
       const y = new Float32Array(names.length * x.length);
       maps.forEach((map, k) => {
-        for (let i = 0; i < x.length; i++) y[k * x.length + i] = 2 ** map.cells[row * x.length + i];
+        for (let i = 0; i < x.length; i++) y[k * x.length + i] = valueOf(map, row * x.length + i);
       });
       return {names, x, y};
     },
     histogram: async (run, layer, optimizer) => read("histogram", run, layer, optimizer),
   };
 }
+
+const valueOf = (map, i) => (map.scale === "log2" ? 2 ** map.cells[i] : map.cells[i]);
 
 function cutColumns(map, first, last) {
   if (first === undefined || first === null) return map;
