@@ -22,6 +22,8 @@ include_patterns = [
     "benchmarks/results/*",
 ]
 
+# What is at the root leads to the start page.
+html_extra_path = ["root"]
 html_theme = "furo"
 html_title = f"lightning-gradguard {version}"
 html_show_sourcelink = False

@@ -118,8 +118,9 @@ def locate(path: Path | str) -> Path:
         msg = f"There is no history beneath {path}: no {FOLDER_NAME}/{FILE_NAME}."
         raise HistoryError(msg)
     if len(found) > 1:
+        found.sort(key=lambda file: file.stat().st_mtime, reverse=True)
         names = ", ".join(str(file) for file in found[:5]) + (", …" if len(found) > 5 else "")
-        msg = f"There are {len(found)} histories beneath {path}; name one of them: {names}"
+        msg = f"There are {len(found)} histories beneath {path}; name one, latest first: {names}"
         raise HistoryError(msg)
     return found[0]
 

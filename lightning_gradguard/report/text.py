@@ -7,7 +7,7 @@ prints, with colours where it can.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -18,6 +18,7 @@ from lightning_gradguard.report.summary import Summary
 
 __all__ = ["sparkline", "summary_lines", "verdict"]
 
+_MOST_AGAIN: Final = 8
 _BARS: Final = "▁▂▃▄▅▆▇█"
 
 
@@ -40,18 +41,30 @@ def verdict(summary: Summary) -> str:
 
 
 def _faults(summary: Summary) -> str:
-    return "; ".join(
-        f"{fault.kind} in {layer_phrase(fault.layers)} since step {fault.since_step}"
-        f"{' (ended)' if fault.episode_id in summary.ended else ''}"
-        for fault in summary.faults
-    )
+    return "; ".join(_phrase(same, summary) for same in _by_kind(summary.faults))
+
+
+def _phrase(same: Sequence[Finding], summary: Summary) -> str:
+    """Say a fault, and how often it came."""
+    first, times = same[0], f" {len(same)} times" if len(same) > 1 else ""
+    is_over = all(fault.episode_id in summary.ended for fault in same)
+    where, ended = layer_phrase(first.layers), " (ended)" if is_over else ""
+    return f"{first.kind} in {where}{times} since step {first.since_step}{ended}"
+
+
+def _by_kind(faults: Iterable[Finding]) -> list[list[Finding]]:
+    """Join the faults that are of one kind, each in the order in which they began."""
+    joined: dict[tuple[str, int], list[Finding]] = {}
+    for fault in faults:
+        joined.setdefault((fault.kind, fault.optimizer_index), []).append(fault)
+    return list(joined.values())
 
 
 def summary_lines(summary: Summary) -> list[str]:
     """Return the summary, one sentence or table row per line."""
     lines = [f"gradguard: {verdict(summary)}"]
-    for fault in (*summary.faults, *summary.notices):
-        lines += _fault_lines(fault)
+    for same in (*_by_kind(summary.faults), *_by_kind(summary.notices)):
+        lines += _fault_lines(*same)
     if summary.last_frame is not None and len(summary.last_frame.layers) > 1:
         lines.append(f"  depth   {sparkline(summary.last_frame)}  input to loss, log gradient norm")
     if summary.amp_overflows:
@@ -93,11 +106,15 @@ def _bar(norm: float, high: float, span: float) -> str:
     return _BARS[min(len(_BARS) - 1, int(height * len(_BARS)))]
 
 
-def _fault_lines(fault: Finding) -> Sequence[str]:
+def _fault_lines(fault: Finding, *again: Finding) -> Sequence[str]:
     head = f"  {fault.severity.name:8} {fault.kind:12} {layer_phrase(fault.layers)}"
     lines = [f"{head}, since step {fault.since_step}", f"           {fault.message}."]
     if fault.advice:
         lines.append(f"           try: {fault.advice}")
+    if again:
+        more = f", … ({len(again)} times)" if len(again) > _MOST_AGAIN else ""
+        steps = ", ".join(str(one.since_step) for one in again[:_MOST_AGAIN])
+        lines.append(f"           again since step {steps}{more}")
     return lines
 
 

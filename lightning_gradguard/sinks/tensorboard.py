@@ -150,11 +150,14 @@ def _choose(layers: tuple[str, ...], globs: Sequence[str], most: int) -> tuple[s
 
 
 def _markdown(findings: Sequence[Finding]) -> str:
-    """Return the findings as one Markdown table, the latest first."""
-    rows = [
-        f"| {f.state} at {f.step} | **{f.severity.name}** {f.kind} | "
-        f"`{layer_phrase(f.layers)}` | {f.message} | {f.advice} |"
-        for f in reversed(findings)
-    ]
-    head = "| when | finding | layers | what | try |\n| --- | --- | --- | --- | --- |"
-    return "\n".join([head, *rows])
+    """Return the findings as a list in Markdown, the latest first."""
+    return "\n".join(map(_item, reversed(findings)))
+
+
+def _item(finding: Finding) -> str:
+    head = (
+        f"- **step {finding.step}: {finding.severity.name} {finding.kind} {finding.state}** in "
+        f"`{layer_phrase(finding.layers).replace('`', chr(39))}`: {finding.message}."
+    )
+    has_advice = finding.state == "opened" and finding.advice
+    return f"{head} *Try:* {finding.advice}" if has_advice else head

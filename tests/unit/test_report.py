@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -204,3 +205,15 @@ def test_what_was_found_before_the_watching_stopped_is_still_said() -> None:
     text = verdict(summarise([finding], observed_steps=7, steps=9, stopped="a bug"))
     assert text.startswith("exploding in ")
     assert text.endswith("; watching stopped after 7 steps: a bug")
+
+
+def test_a_fault_that_comes_again_is_said_once_with_its_steps() -> None:
+    again = [
+        make_finding("nonfinite", 10 * i, since_step=10 * i, episode_id=i) for i in range(1, 5)
+    ]
+    ended = [replace(f, state="resolved", step=f.step + 5) for f in again[:3]]
+    summary = summarise([*again, *ended], observed_steps=60, steps=60)
+    lines = summary_lines(summary)
+    assert verdict(summary) == "nonfinite in whole model 4 times since step 10"
+    assert sum("ERROR" in line for line in lines) == 1
+    assert "           again since step 20, 30, 40" in lines

@@ -343,26 +343,25 @@ def test_optimizers_have_charts_of_their_own(writer) -> None:
     assert found["gradguard_layers/grad_norm/d/optimizer_1"] == [(0, 2.0)]
 
 
-def test_findings_are_one_table_with_the_latest_first(writer) -> None:
+def test_findings_are_one_list_with_the_latest_first(writer) -> None:
     sink = TensorBoardSink(writer)
     sink.emit(make_finding(step=3, layers=("stem",), advice="normalise."))
     sink.emit(make_finding("exploding", 9, severity=Severity.CRITICAL))
     event = read(writer).Tensors("gradguard/findings/text_summary")[-1]
     lines = event.tensor_proto.string_val[0].decode().split("\n")
     assert event.step == 9
-    assert lines[0] == "| when | finding | layers | what | try |"
-    assert lines[2:] == [
-        "| opened at 9 | **CRITICAL** exploding | `whole model` | seen |  |",
-        "| opened at 3 | **ERROR** vanishing | `stem` | seen | normalise. |",
+    assert lines == [
+        "- **step 9: CRITICAL exploding opened** in `whole model`: seen.",
+        "- **step 3: ERROR vanishing opened** in `stem`: seen. *Try:* normalise.",
     ]
 
 
-def test_table_of_findings_is_bounded(writer) -> None:
+def test_list_of_findings_is_bounded(writer) -> None:
     sink = TensorBoardSink(writer)
     for step in range(205):
         sink.emit(make_finding(step=step))
     text = read(writer).Tensors("gradguard/findings/text_summary")[-1].tensor_proto.string_val[0]
-    assert len(text.decode().split("\n")) == 2 + 200
+    assert len(text.decode().split("\n")) == 200
 
 
 def test_what_a_guard_did_is_a_list_with_the_latest_first_and_without_clipping(writer) -> None:

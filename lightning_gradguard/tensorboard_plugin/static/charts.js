@@ -9,7 +9,7 @@ const INKS_IN_THE_DARK = ["#6cc0f5", "#f5933d", "#3fd6a7", "#eda9cd", "#f0c04a",
 const LOST = "#ff00c8";
 const FAINT = "rgba(128,128,128,0.25)";
 const LEFT = 62;
-const DECADES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50];
+const DECADES = [1e-5, 1e-4, 1e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50];
 
 // Series: [{label, x, y, dash}], all on one step axis; `log` where sizes span decades, `unit` for shares.
 export function lineChart(app, group, home, title, series, {log, unit}) {
@@ -89,11 +89,11 @@ function joined(series, log) {
 
 function axes(ink, log) {
   const common = {stroke: ink, ticks: {stroke: FAINT}, grid: {stroke: FAINT}};
-  const label = (v) => (log ? Number((10 ** v).toPrecision(2)) : v);
+  const label = (v) => (log ? Number((10 ** v).toPrecision(3)) : v);
   return [
     {...common, size: 28},
     {...common, size: LEFT, ...(log ? {incrs: DECADES} : {}),
-      values: (_, splits) => splits.map((v) => (v === null ? "" : short(label(v), 1)))},
+      values: (_, splits) => splits.map((v) => (v === null ? "" : short(label(v), 2)))},
   ];
 }
 

@@ -3,6 +3,9 @@
 import {severityOf} from "./colour.js";
 import {clean, make, short} from "./dom.js";
 
+// How a run stands, from best to worst.
+export const LEVELS = ["fine", "info", "warning", "error", "critical"];
+
 // The findings of one fault become one entry: the worst of them, and whether it has ended.
 export function episodesOf(findings) {
   const found = new Map();

@@ -4,7 +4,6 @@ import {closeCharts, lineChart} from "./charts.js";
 import {clean, make} from "./dom.js";
 import {actionsTable, episodesOf, findingItem, verdictOf} from "./findings.js";
 
-const LEVELS = ["fine", "info", "warning", "error", "critical"];
 const CHARTS = [
   {title: "Gradient norm, before and after clipping", names: ["global_grad_norm", "global_grad_norm_at_update"], log: true},
   {title: "Clip coefficient", names: ["clip_coefficient", "guard_clip_coefficient"], unit: true},
@@ -15,9 +14,8 @@ const CHARTS = [
 // How the runs shown stand; in a report all of them, worst first.
 export function drawVerdict(app) {
   const all = app.report ? app.source.all() : app.described.filter((one) => one.overview);
-  const lines = all.map(({name, overview}) => ({name, overview, verdict: verdictOf(overview)}));
-  if (app.report) lines.sort((a, b) => LEVELS.indexOf(b.verdict.level) - LEVELS.indexOf(a.verdict.level));
-  app.parts.verdict.replaceChildren(...lines.map(({name, overview, verdict: {text, level}}) => {
+  app.parts.verdict.replaceChildren(...all.map(({name, overview}) => {
+    const {text, level} = verdictOf(overview);
     const end = overview.meta.finished ? `Training: ${overview.meta.finished}.` : "Training goes on, or was cut off.";
     const resumed = (overview.meta.attempts ?? []).slice(1).map((one) => one.from_step).filter(Number.isInteger);
     const from = resumed.length ? ` Resumed from step ${resumed.join(", ")}.` : "";

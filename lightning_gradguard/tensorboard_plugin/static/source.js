@@ -1,6 +1,7 @@
 // Where the data come from: TensorBoard's server, or the page itself.
 
 import {fromBase64, unpack} from "./decode.js";
+import {LEVELS, verdictOf} from "./findings.js";
 
 export function serverSource(base) {
   const ask = async (route, query = {}) => {
@@ -30,9 +31,11 @@ export function inlineSource(page) {
     return text === undefined ? null : unpack(fromBase64(text));
   };
   const overviewOf = (run) => page.overviews.find((one) => one.name === run);
+  const all = page.overviews.map((overview) => ({name: overview.name, overview, ...verdictOf(overview)}))
+    .sort((a, b) => LEVELS.indexOf(b.level) - LEVELS.indexOf(a.level));
   return {
-    all: () => page.overviews.map((overview) => ({name: overview.name, overview})),
-    runs: async () => ({runs: page.overviews.map((one) => one.name), message: ""}),
+    all: () => all,
+    runs: async () => ({runs: all.map((one) => one.name), message: ""}),
     overview: async (run) => overviewOf(run),
     heatmap: async (run, {statistic, relative, optimizer, first, last}) =>
       cutColumns(read("heatmap", run, statistic, relative, optimizer), first, last),
