@@ -24,17 +24,22 @@ class Audience:
         on_finding: Called with each new finding.
 
     Attributes:
-        muted: What was switched off, one sentence each.
         step: The latest optimizer step, for these sentences.
     """
 
     def __init__(
         self, sinks: Sequence[Sink] = (), on_finding: Callable[[Finding], object] | None = None
     ) -> None:
-        self.muted: list[str] = []
+        self._muted: list[str] = []
         self.step = 0
         self._sinks = list(sinks)
         self._on_finding = on_finding
+
+    @property
+    def muted(self) -> list[str]:
+        """What was switched off, or could not be told, one sentence each."""
+        troubles = [text for sink in self._sinks for text in getattr(sink, "troubles", ())]
+        return [*self._muted, *troubles]
 
     def tell(self, event: Event) -> None:
         """Hand an event to every sink, and a finding to the user's function."""
@@ -53,5 +58,5 @@ class Audience:
 
     def _mute(self, name: str, error: Exception) -> None:
         reason = f"{name} was switched off at step {self.step}: {type(error).__name__}: {error}"
-        self.muted.append(reason)
+        self._muted.append(reason)
         warnings.warn(f"gradguard: {reason}", stacklevel=3)

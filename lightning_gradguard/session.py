@@ -78,6 +78,7 @@ class Session:
         last_frame: The latest frame.
         steps: Completed steps of each optimizer.
         acts: Returns what a guard did in all, one sentence each.
+        on_failure: Told why watching was switched off.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Session:
         self._audience = Audience(sinks, on_finding)
         self._listener = listener
         self.acts: Callable[[], Iterable[str]] = tuple
+        self.on_failure: Callable[[str], object] = str
         self._pace = Pace(every_n_steps, governor)
         self._stopwatch = Stopwatch()
         self._log_every_n_steps = log_every_n_steps
@@ -288,11 +290,12 @@ class Session:
 
     def finish(self) -> None:
         """Read what is pending, take away every hook and tell the sinks the summary."""
-        self._flush()
+        self.flush()
         self._audience.tell(self.summary())
 
     @_watching
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Judge all that was looked at, and take away every hook."""
         self._deliver(self.probe.flush())
 
     @_watching
@@ -333,6 +336,7 @@ class Session:
         """Stop watching for good, and say so once."""
         self.failure = f"{type(error).__name__}: {error}"
         self.probe.release()
+        self.on_failure(self.failure)
         warnings.warn(f"gradguard stopped watching; training goes on. {self.failure}", stacklevel=3)
 
     def _deliver(self, frames: Iterable[Frame]) -> None:

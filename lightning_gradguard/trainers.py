@@ -39,6 +39,7 @@ __all__ = [
     "parameters_of",
     "ranks",
     "reason_not_to_watch",
+    "run_name",
     "scale_in",
     "scaler",
     "share_of_host_memory",
@@ -102,6 +103,12 @@ def log_folder(trainer: Trainer) -> Path | None:
     if not isinstance(folder, (str, os.PathLike)) or "://" in str(folder):
         return None
     return Path(folder)
+
+
+def run_name(trainer: Trainer) -> str:
+    """Return what the run is called: its folder and the one above, or what there is of them."""
+    folder = log_folder(trainer)
+    return "" if folder is None else "/".join(folder.parts[-2:])
 
 
 def log_every_n_steps(trainer: Trainer) -> int:

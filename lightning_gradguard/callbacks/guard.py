@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from lightning_gradguard import doctor, options, policy, trainers
+from lightning_gradguard.alerts.settings import AlertsLike
 from lightning_gradguard.audit import Action
 from lightning_gradguard.budget import Budget
 from lightning_gradguard.callbacks.monitor import GradientMonitor
@@ -85,6 +86,7 @@ class GradientGuard(GradientMonitor):
         sinks: As for `GradientMonitor`; they are told of actions, too.
         history: As for `GradientMonitor`, with the actions.
         report: As for `GradientMonitor`.
+        alerts: As for `GradientMonitor`.
         on_error: ``"raise"`` lets a fault of a remedy or of the guard itself end the run.
             With ``"warn"`` it is reported at ``CRITICAL``, since the run is then unprotected.
         name: As for `GradientMonitor`.
@@ -139,6 +141,7 @@ class GradientGuard(GradientMonitor):
         sinks: Sequence[Sink] | None = None,
         history: bool | None = None,
         report: bool = False,
+        alerts: AlertsLike | None = None,
         on_error: OnError = "warn",
         name: str = "gradguard",
     ) -> None:
@@ -172,6 +175,7 @@ class GradientGuard(GradientMonitor):
             sinks=sinks,
             history=history,
             report=report,
+            alerts=alerts,
             on_error=on_error,
             name=name,
         )
@@ -328,7 +332,7 @@ class GradientGuard(GradientMonitor):
             self._bypassed.end_batch()
             self._bypassed = None if self._bypassed.is_over else self._bypassed
 
-    def _finish(self) -> None:
+    def _finish(self, error: BaseException | None = None) -> None:
         try:
             self._act(self._end)
             if self._retired is not None:
@@ -336,7 +340,7 @@ class GradientGuard(GradientMonitor):
             if self._misplaced is not None:
                 self._misplaced.remove()
         finally:
-            super()._finish()
+            super()._finish(error)
             self._guard = self._retired = self._misplaced = self._bypassed = None
 
     def _end(self, guard: Guard) -> None:
@@ -385,6 +389,8 @@ class GradientGuard(GradientMonitor):
             reason = f"{type(error).__name__}: {error}"
             guard.switch_off(reason)
             _log.critical("gradguard can no longer act: the run is unprotected. %s", reason)
+            if self._alerting is not None:
+                self._alerting.switched_off(reason, is_guard=True)
 
     @property
     def _calls(self) -> Mapping[str, int]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec
 import torch
 
 from lightning_gradguard import options, trainers
+from lightning_gradguard.alerts.settings import Alerts, AlertsLike
 from lightning_gradguard.assemble import StepContext
 from lightning_gradguard.callbacks import recorder
 from lightning_gradguard.detectors import Detector
@@ -32,6 +33,7 @@ from lightning_gradguard.roots import callback_base
 from lightning_gradguard.scope import GroupBy
 from lightning_gradguard.session import OnError, Session
 from lightning_gradguard.sinks import HistorySink, Sink
+from lightning_gradguard.sinks.alerts import AlertSink
 from lightning_gradguard.step_hooks import StepHooks
 
 if TYPE_CHECKING:
@@ -94,6 +96,8 @@ class GradientMonitor(CallbackBase):
             logger that has a local folder, nor under ``fast_dev_run``.
         report: Whether to write ``report.html`` beside the history when training ends, however it
             ends: a page that opens without a network.
+        alerts: Who is told when nobody looks: an `Alerts`, or what it takes as ``to``, such as
+            ``"webhook"`` or a list of channels. None tells nobody.
         on_error: ``"raise"`` lets a fault of the monitor itself end the run, for debugging.
         name: Tells several monitors of one trainer apart in a checkpoint. They log under the
             same keys, so give all but one ``sinks`` of their own.
@@ -134,6 +138,7 @@ class GradientMonitor(CallbackBase):
         sinks: Sequence[Sink] | None = None,
         history: bool | None = None,
         report: bool = False,
+        alerts: AlertsLike | None = None,
         on_error: OnError = "warn",
         name: str = "gradguard",
     ) -> None:
@@ -162,11 +167,13 @@ class GradientMonitor(CallbackBase):
         self._on_finding, self._detectors, self._sinks = on_finding, detectors, sinks
         self._writes_history = (sinks is None or report) if history is None else history
         self._writes_report = report
+        self._alerts = alerts if alerts is None or isinstance(alerts, Alerts) else Alerts(alerts)
         self._name = name
         self._hooks = StepHooks()
         self._listener: Callable[[Frame, Sequence[Finding]], object] | None = None
         self._model_id = 0
         self._history: HistorySink | None = None
+        self._alerting: AlertSink | None = None
         self._outcome = "finished"
         self._forget()
 
@@ -242,6 +249,7 @@ class GradientMonitor(CallbackBase):
         if reason is not None:
             self._summary = summarise((), observed_steps=0, steps=0, stopped=reason)
             return
+        self._start_alerts(trainer)
         probe = self._make_probe(pl_module)
         if probe is not None:
             self._start(trainer, probe, pl_module)
@@ -291,9 +299,19 @@ class GradientMonitor(CallbackBase):
     def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
         """Finish the batch."""
         self._end_batch()
+        self._beat()
         # Outside of what may be switched off: the other ranks would wait for ever.
         if self._governor is not None and self._governor.count_batch():
             self._agree_on_interval(trainer, self._governor)
+
+    def on_validation_batch_end(self, trainer: Trainer, *_: object) -> None:
+        """Take note that something goes on, once training has begun."""
+        if not trainer.sanity_checking:
+            self._beat()
+
+    def _beat(self) -> None:
+        if self._alerting is not None:
+            self._alerting.beat()
 
     def _agree_on_interval(self, trainer: Trainer, governor: Governor) -> None:
         """Take the longest interval that any rank wants, and say so the first time."""
@@ -328,7 +346,7 @@ class GradientMonitor(CallbackBase):
     ) -> None:
         """Lose nothing when training is interrupted."""
         self._outcome = recorder.outcome(exception)
-        self._finish()
+        self._finish(exception)
 
     @property
     def state_key(self) -> str:
@@ -359,6 +377,21 @@ class GradientMonitor(CallbackBase):
             world_size=trainer.world_size,
             has_scaler=trainers.has_scaler(trainer),
         )
+
+    def _start_alerts(self, trainer: Trainer) -> None:
+        """Begin to tell people; a secret or a logger that is missing is what may raise."""
+        self._close_alerts()
+        if self._alerts is not None and trainer.is_global_zero:
+            desk = self._alerts.open(trainers.run_name(trainer), trainer.loggers)
+            self._alerting = AlertSink(desk, flush_seconds=self._alerts.flush_seconds)
+
+    def _close_alerts(self, error: BaseException | None = None) -> None:
+        alerting, self._alerting = self._alerting, None
+        if alerting is None:
+            return
+        if error is not None:
+            alerting.died(error, is_wish=recorder.outcome(error) == "interrupted")
+        alerting.close()
 
     def _make_inspector(self) -> Inspector:
         return Inspector(
@@ -405,6 +438,7 @@ class GradientMonitor(CallbackBase):
                     stacklevel=2,
                 )
             sinks += [] if self._history is None else [self._history]
+        sinks += [] if self._alerting is None else [self._alerting]
         session = Session(
             probe,
             self._inspector,
@@ -416,6 +450,8 @@ class GradientMonitor(CallbackBase):
             listener=self._listener,
             on_error=self._on_error,
         )
+        if self._alerting is not None:
+            session.on_failure = functools.partial(self._alerting.switched_off, is_guard=False)
         self._restore(session)
         self._session = session
         for index, optimizer in enumerate(trainer.optimizers):
@@ -456,10 +492,14 @@ class GradientMonitor(CallbackBase):
         """Say what was done to the step that was just made; a monitor does nothing."""
         return None
 
-    def _finish(self) -> None:
+    def _finish(self, error: BaseException | None = None) -> None:
         """Say how it went, and let go of the model."""
         self._hooks.detach()
         try:
+            if self._session is not None:
+                self._session.flush()
+            # Before the summary, which lists what could not be told.
+            self._close_alerts(error)
             self._end_session()
         finally:
             history, self._history = self._history, None

@@ -126,6 +126,9 @@ def locate(path: Path | str) -> Path:
 
 
 def _refuse_remote(path: Path | str) -> None:
+    if "\0" in str(path):
+        msg = f"{str(path)!r} is no path: it holds a zero."
+        raise HistoryError(msg)
     if "://" in str(path):
         msg = f"{path} is a remote address; histories are read from local disks. Copy it first."
         raise HistoryError(msg)

@@ -44,6 +44,14 @@ class Count:
         self.events += 1
 
 
+class Siren:
+    def __init__(self):
+        self.kinds = []
+
+    def send(self, alert):
+        self.kinds.append(alert.kind)
+
+
 class Norms:
     """A detector that only takes notes, and so works on every rank."""
 
@@ -59,9 +67,13 @@ def main(folder: Path, *, watched: bool) -> None:
 
     torch.set_num_threads(1)
     pl.seed_everything(1, verbose=False)
-    told, oracle = Count(), Oracle()
+    told, siren, oracle = Count(), Siren(), Oracle()
     monitor = GradientMonitor(
-        sinks=[told], history=True, detectors=[NonFinite(), Norms()], on_error="raise"
+        sinks=[told],
+        history=True,
+        alerts=siren,
+        detectors=[NonFinite(), Norms()],
+        on_error="raise",
     )
     callbacks = [oracle, monitor] if watched else [oracle]
     logger = CSVLogger(folder, version=0)
@@ -74,6 +86,7 @@ def main(folder: Path, *, watched: bool) -> None:
         "losses": model.losses,
         "findings": [finding.kind for finding in monitor.findings],
         "told": told.events,
+        "alerted": siren.kinds,
     }
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     (folder / f"rank{rank}.json").write_text(json.dumps(record))

@@ -45,6 +45,7 @@ def test_watching_two_processes_changes_nothing_and_all_ranks_measure_the_same(t
     assert alone[0]["losses"] != alone[1]["losses"]
     assert watched[0]["told"] > 0
     assert watched[1]["told"] == 0
+    assert [rank["alerted"] for rank in watched] == [["nonfinite"], []]
     with load_run(tmp_path / "watched") as history:  # one, of rank zero
         assert history.meta["finished"] == "finished"
         norms = history.scalar("global_grad_norm")

@@ -1,0 +1,89 @@
+"""Alerts to more than a hundred services, by Apprise, which is an extra.
+
+In: alerts. Out: notifications to the addresses that the environment or a file holds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from lightning_gradguard.alerts import text
+from lightning_gradguard.alerts.alert import Alert
+from lightning_gradguard.alerts.secret import Secret
+from lightning_gradguard.findings import Severity
+from lightning_gradguard.options import check_text
+
+__all__ = ["Apprise"]
+
+_TYPES: Final = {
+    Severity.INFO: "info",
+    Severity.WARNING: "warning",
+    Severity.ERROR: "failure",
+    Severity.CRITICAL: "failure",
+}
+_TIMES: Final = {"cto": "5", "rto": "5"}
+
+
+class Apprise:
+    """Notify by Apprise: Slack, Teams, Telegram, Discord and others.
+
+    Args:
+        urls_env: Name of the environment variable that holds Apprise's addresses, with space
+            between them.
+        urls_file: Name of a file that holds them; goes before the variable.
+
+    Raises:
+        ImportError: Apprise is not installed.
+
+    Source:
+        https://github.com/caronc/apprise lists the services and how their addresses look.
+    """
+
+    def __init__(
+        self, *, urls_env: str = "GRADGUARD_APPRISE_URLS", urls_file: str | None = None
+    ) -> None:
+        check_text(urls_env=urls_env, urls_file=urls_file or "")
+        _apprise()
+        self._where = f"urls_env={urls_env!r}" if urls_file is None else f"urls_file={urls_file!r}"
+        self._urls = Secret("the addresses for Apprise", urls_env, urls_file)
+
+    def __repr__(self) -> str:
+        """Name where the addresses come from."""
+        return f"Apprise({self._where})"
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return what nobody may see.
+
+        Raises:
+            ValueError: There is no address, or Apprise does not know one of them.
+        """
+        urls = tuple(self._urls.read().split())
+        self._made(urls)
+        return urls
+
+    def send(self, alert: Alert) -> None:
+        """Notify all addresses."""
+        made = self._made(tuple(self._urls.read().split()))
+        kind = "success" if alert.state == "resolved" else _TYPES[alert.severity]
+        if not made.notify(title=text.title(alert), body=text.body(alert), notify_type=kind):
+            msg = "Apprise could not reach all of its services"
+            raise OSError(msg)
+
+    def _made(self, urls: tuple[str, ...]) -> Any:  # noqa: ANN401 - of a package that may lack
+        made = _apprise().Apprise()
+        for number, url in enumerate(urls, start=1):
+            mark = "&" if "?" in url else "?"
+            times = "&".join(f"{k}={v}" for k, v in _TIMES.items() if f"{k}=" not in url)
+            if not made.add(f"{url}{mark}{times}"):
+                msg = f"Apprise does not know address {number} of {len(urls)}; see its list."
+                raise ValueError(msg)
+        return made
+
+
+def _apprise() -> Any:  # noqa: ANN401 - as above
+    try:
+        import apprise
+    except ImportError as error:
+        msg = "Apprise is not installed. Run pip install 'lightning-gradguard[alerts]'."
+        raise ImportError(msg) from error
+    return apprise

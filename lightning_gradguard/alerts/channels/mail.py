@@ -1,0 +1,118 @@
+"""Alerts as mail, over SMTP.
+
+In: alerts. Out: one plain-text mail each, over a connection whose certificate was checked.
+"""
+
+from __future__ import annotations
+
+import smtplib
+import ssl
+from collections.abc import Sequence
+from email.message import EmailMessage
+from typing import Literal, get_args
+
+from lightning_gradguard.alerts import text
+from lightning_gradguard.alerts.alert import Alert
+from lightning_gradguard.alerts.base import RefusedError
+from lightning_gradguard.alerts.http import cut_off
+from lightning_gradguard.alerts.secret import Secret
+from lightning_gradguard.options import check_choice, check_count, check_positive, check_text
+
+__all__ = ["Email"]
+
+Tls = Literal["starttls", "tls", "none"]
+
+
+class Email:
+    """Send alerts by mail.
+
+    Args:
+        to: Addresses that get it.
+        sender: Address that it comes from.
+        host: Name of the SMTP server.
+        port: Its port; None is 465 for ``"tls"``, 587 for ``"starttls"`` and 25 for ``"none"``.
+        tls: Whether the connection is encrypted from its beginning, from the first command on, or
+            not at all.
+        user: Name to log in with; None does not log in.
+        password_env: Name of the environment variable that holds the password.
+        password_file: Name of a file that holds it; goes before the variable.
+        timeout_seconds: How long the server may take for each part.
+
+    Raises:
+        ValueError: A password would go over a connection that is not encrypted.
+    """
+
+    def __init__(
+        self,
+        to: Sequence[str] | str,
+        *,
+        sender: str,
+        host: str,
+        port: int | None = None,
+        tls: Tls = "starttls",
+        user: str | None = None,
+        password_env: str = "GRADGUARD_SMTP_PASSWORD",  # noqa: S107 - the name of one
+        password_file: str | None = None,
+        timeout_seconds: float = 10.0,
+    ) -> None:
+        self._to = (to,) if isinstance(to, str) else tuple(to)
+        check_text(sender=sender, host=host, user=user or "", password_env=password_env)
+        check_text(**{f"to[{i}]": address for i, address in enumerate(self._to)})
+        check_choice("tls", tls, get_args(Tls))
+        check_positive(timeout_seconds=timeout_seconds)
+        if port is not None:
+            check_count("port", port)
+        if not self._to or any(c in "\r\n" for one in (*self._to, sender) for c in one):
+            msg = f"`to` and `sender` must be addresses of mail, got {self._to!r}, {sender!r}."
+            raise ValueError(msg)
+        if tls == "none" and user is not None:
+            msg = "A password must not go over a connection in clear: use tls='starttls' or 'tls'."
+            raise ValueError(msg)
+        self._sender, self._host, self._tls, self._user = sender, host, tls, user
+        self._port = port or {"tls": 465, "starttls": 587, "none": 25}[tls]
+        self._password = Secret("the password for mail", password_env, password_file)
+        self._timeout = timeout_seconds
+
+    def __repr__(self) -> str:
+        """Name the server, not who gets it."""
+        return f"Email(host={self._host!r})"
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return what nobody may see.
+
+        Raises:
+            ValueError: A password is needed and there is none.
+        """
+        return () if self._user is None else (self._password.read(),)
+
+    def send(self, alert: Alert) -> None:
+        """Send one mail."""
+        message = EmailMessage()
+        message["Subject"] = text.title(alert)
+        message["From"], message["To"] = self._sender, ", ".join(self._to)
+        message.set_content(text.body(alert))
+        try:
+            self._deliver(message)
+        except smtplib.SMTPResponseException as error:
+            if 500 <= error.smtp_code < 600:
+                msg = f"the server answered {error.smtp_code}"
+                raise RefusedError(msg) from None
+            raise
+
+    def _deliver(self, message: EmailMessage) -> None:
+        context = ssl.create_default_context()
+        made: list[smtplib.SMTP] = []
+        with cut_off(3.0 * self._timeout, lambda: [one.sock for one in made]):
+            if self._tls == "tls":
+                server: smtplib.SMTP = smtplib.SMTP_SSL(
+                    self._host, self._port, timeout=self._timeout, context=context
+                )
+            else:
+                server = smtplib.SMTP(self._host, self._port, timeout=self._timeout)
+            made.append(server)
+            with server:
+                if self._tls == "starttls":
+                    server.starttls(context=context)
+                if self._user is not None:
+                    server.login(self._user, self._password.read())
+                server.send_message(message)

@@ -1,0 +1,140 @@
+"""One request to an address of the user's, over which nothing can be led astray or held up.
+
+In: an address, what to send, a deadline. Out: nothing, or an error. TLS certificates are checked,
+no redirect is followed, the answer's body is not read, and the whole may take only so long, even
+if the other side sends a byte a second.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Timer
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from lightning_gradguard.alerts.base import RefusedError
+
+__all__ = ["check_address", "cut_off", "request"]
+
+_AGAIN: Final = {408, 425, 429}
+
+
+def check_address(what: str, address: str) -> None:
+    """Raise ``ValueError``, which does not show the address, unless it is one of the web."""
+    try:
+        parts = urlsplit(address)
+        is_good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good or not address.isascii() or not address.isprintable() or " " in address:
+        msg = f"{what} must begin with https:// or http:// and name a host."
+        raise ValueError(msg)
+
+
+@contextmanager
+def cut_off(seconds: float, sockets: Any) -> Iterator[None]:  # noqa: ANN401 - a function
+    """Close connections that are still open after some time.
+
+    Args:
+        seconds: From now on.
+        sockets: Returns those that are open then, or None in place of one.
+    """
+
+    def cut() -> None:
+        for one in sockets():
+            with suppress(OSError, AttributeError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    timer = Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def request(address: str, body: bytes | None = None, *, timeout: float = 5.0) -> None:
+    """Send one request: POST with a body of JSON, GET without.
+
+    Args:
+        address: ``http://`` or ``https://``; proxies are those of the environment.
+        body: What to send.
+        timeout: Seconds to wait for each part of it; twice that for all.
+
+    Raises:
+        RefusedError: The other side refuses for good, or redirects.
+        OSError: It cannot be reached, or has a fault that may pass.
+    """
+    headers = {"User-Agent": "lightning-gradguard"}
+    if body is not None:
+        headers["Content-Type"] = "application/json; charset=utf-8"
+    asked = urllib.request.Request(address, body, headers)  # noqa: S310 - checked before
+    made: list[http.client.HTTPConnection] = []
+    opener = urllib.request.build_opener(_Http(made), _Https(made), _NoRedirect())
+    try:
+        with (
+            cut_off(2.0 * timeout, lambda: [one.sock for one in made]),
+            opener.open(asked, timeout=timeout),
+        ):
+            pass
+    except urllib.error.HTTPError as error:
+        error.close()
+        _refuse(error.code)
+    except http.client.HTTPException as error:
+        msg = f"the answer is no HTTP ({type(error).__name__})"
+        raise OSError(msg) from None
+
+
+def _refuse(code: int) -> None:
+    if 300 <= code < 400:
+        msg = f"answered {code}, a redirect, which is not followed: use the address it leads to"
+        raise RefusedError(msg)
+    msg = f"answered {code}"
+    if code < 500 and code not in _AGAIN:
+        raise RefusedError(msg)
+    raise OSError(msg)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Takes a redirect for an error."""
+
+    def redirect_request(self, *_: Any) -> None:  # noqa: ANN401 - as in the base class
+        return None
+
+
+class _Http(urllib.request.HTTPHandler):
+    """Opens connections that can be found again."""
+
+    def __init__(self, made: list[http.client.HTTPConnection]) -> None:
+        super().__init__()
+        self._made = made
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(self._connection, req)
+
+    def _connection(self, host: str, **options: Any) -> http.client.HTTPConnection:  # noqa: ANN401
+        self._made.append(http.client.HTTPConnection(host, **options))
+        return self._made[-1]
+
+
+class _Https(urllib.request.HTTPSHandler):
+    """The same, with certificates that are checked."""
+
+    def __init__(self, made: list[http.client.HTTPConnection]) -> None:
+        super().__init__()
+        self._made = made
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(self._connection, req)
+
+    def _connection(self, host: str, **options: Any) -> http.client.HTTPSConnection:  # noqa: ANN401
+        made = http.client.HTTPSConnection(host, context=ssl.create_default_context(), **options)
+        self._made.append(made)
+        return made

@@ -1,0 +1,83 @@
+"""Addresses and passwords, which nobody may read in what a run writes.
+
+In: the name of an environment variable or of a file. Out: the text itself, to those who send, and
+texts from which it was taken out. Arguments of ours name a secret and never are one, so that no
+configuration, checkpoint or picture of an object can hold it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+__all__ = ["Secret", "scrub"]
+
+_SHORTEST: Final = 6
+"""A part of an address that is shorter tells nothing, and may stand in any text by chance."""
+_MOST_BYTES: Final = 65536
+_HIDDEN: Final = "***"
+
+
+class Secret:
+    """A text that is read where it is used, and shown nowhere.
+
+    Args:
+        what: What it is, for messages, such as ``"the webhook's address"``.
+        env: Name of the environment variable that holds it.
+        file: Name of a file that holds it, which goes before the variable; None for none.
+
+    Example:
+        >>> os.environ["A_SECRET"] = "abc123def"
+        >>> secret = Secret("an address", "A_SECRET")
+        >>> secret, secret.read()
+        (Secret('A_SECRET'), 'abc123def')
+        >>> del os.environ["A_SECRET"]
+    """
+
+    def __init__(self, what: str, env: str, file: str | None = None) -> None:
+        self._what, self._env, self._file = what, env, file
+
+    def __repr__(self) -> str:
+        """Name where it comes from."""
+        return f"Secret({self._file or self._env!r})"
+
+    def read(self) -> str:
+        """Return the text, without space around it.
+
+        Raises:
+            ValueError: There is none.
+        """
+        found = os.environ.get(self._env, "") if self._file is None else self._from_file()
+        if not found.strip():
+            where = f"the environment variable {self._env}" if self._file is None else self._file
+            msg = f"{self._what} must be in {where}, which is not set or empty."
+            raise ValueError(msg)
+        return found.strip()
+
+    def _from_file(self) -> str:
+        try:
+            with Path(str(self._file)).expanduser().open(encoding="utf-8") as file:
+                return file.read(_MOST_BYTES)
+        except (OSError, UnicodeDecodeError) as error:
+            msg = f"{self._what} must be in {self._file}, which cannot be read: {error}."
+            raise ValueError(msg) from error
+
+
+def scrub(text: str, secrets: Iterable[str]) -> str:
+    """Return a text without secrets, nor those of their parts that stand between marks.
+
+    Example:
+        >>> scrub("no answer from /services/T0123456/xyz", ["https://h.example/services/T0123456/"])
+        'no answer from /***/***/xyz'
+    """
+    hidden: set[str] = set()
+    for secret in secrets:
+        parts = [secret, unquote(secret), *re.split(r"[^\w.~%+-]+", secret)]
+        hidden.update(part for part in parts if len(part) >= _SHORTEST)
+    for part in sorted(hidden, key=len, reverse=True):
+        text = text.replace(part, _HIDDEN)
+    return text
