@@ -5,11 +5,31 @@ In: nothing. Out: the protocol that a way of your own meets, and what it may rai
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 from lightning_gradguard.alerts.alert import Alert
+from lightning_gradguard.findings import Severity
+from lightning_gradguard.options import check_choice
 
-__all__ = ["Channel", "RefusedError"]
+__all__ = ["Channel", "Level", "RefusedError", "severity_of"]
+
+Level: TypeAlias = Literal["info", "warning", "error", "critical"]
+
+
+def severity_of(level: object) -> Severity:
+    """Return the severity of a name.
+
+    Raises:
+        ValueError: There is none of that name.
+
+    Example:
+        >>> severity_of("error")
+        <Severity.ERROR: 40>
+    """
+    if isinstance(level, Severity):
+        return level
+    check_choice("min_severity", level, get_args(Level))
+    return Severity[str(level).upper()]
 
 
 class RefusedError(Exception):

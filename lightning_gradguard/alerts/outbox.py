@@ -94,14 +94,14 @@ class Outbox:
             alert = self._waiting[0]
             try:
                 self._channel.send(replace(alert, suppressed=alert.suppressed + self._untold))
-            except Exception as error:  # noqa: BLE001 - anybody's code
+            except BaseException as error:  # noqa: BLE001 - anybody's code, in our thread
                 self._fail(error, now)
             else:
                 self._waiting.popleft()
                 self._tries = self._failures = self._mutes = self._untold = 0
         return None
 
-    def _fail(self, error: Exception, now: float) -> None:
+    def _fail(self, error: BaseException, now: float) -> None:
         self._tries, self._failures = self._tries + 1, self._failures + 1
         self._error = self._scrub(f"{type(error).__name__}: {error}")[:300]
         self._not_before = now + min(_LONGEST_WAIT, 2.0**self._tries)

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from lightning_gradguard.alerts import http
 from lightning_gradguard.alerts.alert import Alert
-from lightning_gradguard.alerts.base import Channel
+from lightning_gradguard.alerts.base import Channel, Level, severity_of
 from lightning_gradguard.alerts.channels.apprise import Apprise
 from lightning_gradguard.alerts.channels.log import Log
 from lightning_gradguard.alerts.channels.trackers import MLflow, WandB
@@ -27,7 +27,6 @@ from lightning_gradguard.alerts.incidents import Incidents
 from lightning_gradguard.alerts.outbox import Outbox
 from lightning_gradguard.alerts.secret import Secret, scrub
 from lightning_gradguard.alerts.watch import Heartbeat, Watchdog
-from lightning_gradguard.findings import Severity
 from lightning_gradguard.options import check_choice, check_count, check_parts, check_positive
 
 __all__ = ["Alerts", "AlertsLike", "ChannelName"]
@@ -35,7 +34,6 @@ __all__ = ["Alerts", "AlertsLike", "ChannelName"]
 _log: Final = logging.getLogger("lightning_gradguard.alerts")
 
 ChannelName = Literal["log", "webhook", "apprise", "wandb", "mlflow"]
-Level: TypeAlias = Literal["info", "warning", "error", "critical"]
 
 _BY_NAME: Final[Mapping[str, Callable[[], Channel]]] = {
     "log": Log,
@@ -98,7 +96,6 @@ class Alerts:
             _BY_NAME[one]() if isinstance(one, str) else one for one in named
         )
         check_parts("to", self.channels, method="send")
-        check_choice("min_severity", min_severity, get_args(Level))
         check_positive(
             cooldown_minutes=cooldown_minutes,
             heartbeat_seconds=heartbeat_seconds,
@@ -109,7 +106,7 @@ class Alerts:
         check_count("most_per_hour", most_per_hour)
         if tab_url is not None:
             http.check_address("`tab_url`", tab_url)
-        self._min_severity = Severity[min_severity.upper()]
+        self._min_severity = severity_of(min_severity)
         self._limits = {
             "cooldown_seconds": 60.0 * cooldown_minutes,
             "settle_steps": settle_steps,
@@ -157,7 +154,13 @@ class Alerts:
             if callable(connect):
                 connect(loggers)
         boxes = [
-            Outbox(channel, _name_of(channel), _severity_of(channel), scrub=hide, warn=_log.warning)
+            Outbox(
+                channel,
+                _name_of(channel),
+                severity_of(getattr(channel, "min_severity", "info")),
+                scrub=hide,
+                warn=_log.warning,
+            )
             for channel in self.channels
         ]
         return Desk(
@@ -214,12 +217,6 @@ def _secrets_of(channel: Channel) -> tuple[str, ...]:
 
 def _name_of(channel: Channel) -> str:
     return type(channel).__name__
-
-
-def _severity_of(channel: Channel) -> Severity:
-    """Return the least severity that a channel is for."""
-    wanted = getattr(channel, "min_severity", "info")
-    return wanted if isinstance(wanted, Severity) else Severity[str(wanted).upper()]
 
 
 AlertsLike: TypeAlias = Alerts | Sequence[Channel | ChannelName] | Channel | ChannelName

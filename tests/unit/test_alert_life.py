@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_gradguard.alerts import Alert, Alerts, Log, Webhook
+from lightning_gradguard.alerts import Alert, Alerts, Log, MLflow, WandB, Webhook
 from lightning_gradguard.alerts import text as words
 from lightning_gradguard.alerts.secret import Secret, scrub
 from lightning_gradguard.findings import Severity
@@ -152,3 +152,26 @@ def test_whatever_is_in_an_alert_its_json_is_strict_and_its_words_are_harmless(a
     assert all(line.isprintable() for line in body.split("\n"))
     assert len(title) < 3100
     assert len(body.encode("utf-8", "strict")) < 30_000
+
+
+@pytest.mark.parametrize("channel", [Log, Webhook, WandB, MLflow])
+def test_a_channel_can_be_for_what_is_severe_only(channel):
+    assert channel(min_severity="critical").min_severity is Severity.CRITICAL
+    with pytest.raises(ValueError, match="`min_severity` must be"):
+        channel(min_severity="awful")
+
+
+def test_a_channel_that_wants_to_end_the_program_ends_nothing():
+    class Leaves(Mine):
+        def send(self, alert):
+            if not self.got:
+                self.got.append("left")
+                raise SystemExit
+            super().send(alert)
+
+    leaves = Leaves()
+    leaves.min_severity = "info"
+    desk = Alerts(leaves).open("run")
+    desk.put(make_finding(severity=Severity.ERROR, episode_id=1))
+    desk.close(10.0)
+    assert [getattr(alert, "kind", alert) for alert in leaves.got] == ["left", "vanishing"]

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from lightning_gradguard.alerts import text
 from lightning_gradguard.alerts.alert import Alert
+from lightning_gradguard.alerts.base import Level, severity_of
 from lightning_gradguard.alerts.secret import Secret
 from lightning_gradguard.findings import Severity
 from lightning_gradguard.options import check_text
@@ -31,6 +32,7 @@ class Apprise:
         urls_env: Name of the environment variable that holds Apprise's addresses, with space
             between them.
         urls_file: Name of a file that holds them; goes before the variable.
+        min_severity: What is less severe is not for this channel.
 
     Raises:
         ImportError: Apprise is not installed.
@@ -40,8 +42,13 @@ class Apprise:
     """
 
     def __init__(
-        self, *, urls_env: str = "GRADGUARD_APPRISE_URLS", urls_file: str | None = None
+        self,
+        *,
+        urls_env: str = "GRADGUARD_APPRISE_URLS",
+        urls_file: str | None = None,
+        min_severity: Level = "info",
     ) -> None:
+        self.min_severity = severity_of(min_severity)
         check_text(urls_env=urls_env, urls_file=urls_file or "")
         _apprise()
         self._where = f"urls_env={urls_env!r}" if urls_file is None else f"urls_file={urls_file!r}"

@@ -10,6 +10,7 @@ from typing import Final
 
 from lightning_gradguard.alerts import text
 from lightning_gradguard.alerts.alert import Alert
+from lightning_gradguard.alerts.base import Level, severity_of
 
 __all__ = ["Log"]
 
@@ -19,10 +20,16 @@ _LOGGER: Final = logging.getLogger("lightning_gradguard")
 class Log:
     """Write alerts to the logger ``lightning_gradguard``; resolved ones at level ``INFO``.
 
+    Args:
+        min_severity: What is less severe is not for this channel.
+
     Example:
         >>> Log()
         Log()
     """
+
+    def __init__(self, *, min_severity: Level = "info") -> None:
+        self.min_severity = severity_of(min_severity)
 
     def __repr__(self) -> str:
         """Return the call that makes it."""

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from lightning_gradguard.alerts import text
 from lightning_gradguard.alerts.alert import Alert
-from lightning_gradguard.alerts.base import RefusedError
+from lightning_gradguard.alerts.base import Level, RefusedError, severity_of
 from lightning_gradguard.alerts.http import cut_off
 from lightning_gradguard.alerts.secret import Secret
 from lightning_gradguard.options import check_choice, check_count, check_positive, check_text
@@ -37,6 +37,7 @@ class Email:
         password_env: Name of the environment variable that holds the password.
         password_file: Name of a file that holds it; goes before the variable.
         timeout_seconds: How long the server may take for each part.
+        min_severity: What is less severe is not for this channel.
 
     Raises:
         ValueError: A password would go over a connection that is not encrypted.
@@ -54,7 +55,9 @@ class Email:
         password_env: str = "GRADGUARD_SMTP_PASSWORD",  # noqa: S107 - the name of one
         password_file: str | None = None,
         timeout_seconds: float = 10.0,
+        min_severity: Level = "info",
     ) -> None:
+        self.min_severity = severity_of(min_severity)
         self._to = (to,) if isinstance(to, str) else tuple(to)
         check_text(sender=sender, host=host, user=user or "", password_env=password_env)
         check_text(**{f"to[{i}]": address for i, address in enumerate(self._to)})

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from lightning_gradguard.alerts import text
 from lightning_gradguard.alerts.alert import Alert
+from lightning_gradguard.alerts.base import Level, severity_of
 from lightning_gradguard.findings import Severity
 
 __all__ = ["MLflow", "WandB"]
@@ -26,12 +27,16 @@ _LEVELS: Final = {
 class WandB:
     """Send alerts by ``alert`` of the run of the trainer's `WandbLogger`, which passes them on.
 
+    Args:
+        min_severity: What is less severe is not for this channel.
+
     Example:
         >>> WandB()
         WandB()
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, min_severity: Level = "info") -> None:
+        self.min_severity = severity_of(min_severity)
         self._runs: list[Any] = []
 
     def __repr__(self) -> str:
@@ -63,12 +68,16 @@ class MLflow:
     ``gradguard.status`` is ``"healthy"`` or the worst incident that goes on, and
     ``gradguard.alert.<kind>`` what was said last of each kind.
 
+    Args:
+        min_severity: What is less severe is not for this channel.
+
     Example:
         >>> MLflow()
         MLflow()
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, min_severity: Level = "info") -> None:
+        self.min_severity = severity_of(min_severity)
         self._places: list[tuple[Any, str]] = []
         self._open: dict[str, Alert] = {}
 

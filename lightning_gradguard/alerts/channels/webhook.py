@@ -9,6 +9,7 @@ import json
 
 from lightning_gradguard.alerts import http, text
 from lightning_gradguard.alerts.alert import Alert
+from lightning_gradguard.alerts.base import Level, severity_of
 from lightning_gradguard.alerts.secret import Secret
 from lightning_gradguard.options import check_positive, check_text
 
@@ -25,6 +26,7 @@ class Webhook:
         url_env: Name of the environment variable that holds the address.
         url_file: Name of a file that holds it; goes before the variable.
         timeout_seconds: How long the other side may take for each part of its answer.
+        min_severity: What is less severe is not for this channel.
 
     Example:
         >>> Webhook()
@@ -37,7 +39,9 @@ class Webhook:
         url_env: str = "GRADGUARD_WEBHOOK_URL",
         url_file: str | None = None,
         timeout_seconds: float = 5.0,
+        min_severity: Level = "info",
     ) -> None:
+        self.min_severity = severity_of(min_severity)
         check_text(url_env=url_env, url_file=url_file or "")
         check_positive(timeout_seconds=timeout_seconds)
         self._where = f"url_env={url_env!r}" if url_file is None else f"url_file={url_file!r}"
