@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from lightning_gradguard import alerts as alerts
     from lightning_gradguard import detectors as detectors
     from lightning_gradguard import remedies as remedies
     from lightning_gradguard import sinks as sinks
@@ -42,7 +43,7 @@ _HOMES: Final = {
     "Sink": "lightning_gradguard.sinks",
     "load_run": "lightning_gradguard.history",
 }
-_NAMESPACES: Final = ("detectors", "remedies", "sinks")
+_NAMESPACES: Final = ("alerts", "detectors", "remedies", "sinks")
 
 __all__ = [
     "Action",
@@ -56,6 +57,7 @@ __all__ = [
     "Remedy",
     "Severity",
     "Sink",
+    "alerts",
     "detectors",
     "load_run",
     "remedies",
