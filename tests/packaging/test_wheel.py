@@ -37,6 +37,7 @@ def test_the_metadata_say_what_the_package_is(wheel):
     assert wheel.metadata["Description-Content-Type"] == "text/markdown"
     assert wheel.metadata["License-Expression"] == "Apache-2.0"
     assert set(wheel.metadata.get_all("Provides-Extra")) == {
+        "alerts",
         "bench",
         "check",
         "dev",
