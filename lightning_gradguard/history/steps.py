@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from lightning_gradguard.history import tables
 
@@ -30,7 +31,7 @@ class Steps:
     Attributes:
         ids: Their numbers in the file, rising.
         layouts: Which layers each has.
-        steps: Optimizer steps, rising.
+        steps: Optimizer steps, rising; twice the same where a gradient scaler refused one.
         epochs: Epoch of each.
         batches: Batch within the epoch.
         flags: What is either so or not, one bit each.
@@ -46,9 +47,7 @@ class Steps:
         if len(steps) and not 0 <= steps.min() <= steps.max() <= _LARGEST_STEP:
             msg = f"steps count from 0 to {_LARGEST_STEP}, got another one"
             raise ValueError(msg)
-        later = np.minimum.accumulate(steps[::-1])[::-1]
-        kept = np.ones(len(steps), dtype=bool)
-        kept[:-1] = steps[:-1] < later[1:]
+        kept = _latest(steps, numbers[:, 7])
         chosen = numbers[kept]
         self.ids, self.layouts, self.steps = chosen[:, 0], chosen[:, 1], chosen[:, 2]
         self.epochs, self.batches, self.flags = chosen[:, 3], chosen[:, 4], chosen[:, 5]
@@ -58,3 +57,22 @@ class Steps:
             len(blobs), len(tables.SCALARS)
         )
         self.rates = [row[9] for row, keep in zip(rows, kept, strict=True) if keep]
+
+
+def _latest(steps: npt.NDArray[np.int64], attempts: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return which rows no later one did again.
+
+    A step that a gradient scaler refused has the number of the one after it, in the same attempt.
+
+    Example:
+        >>> _latest(np.array([0, 1, 1, 2, 1]), np.array([1, 1, 1, 1, 2])).tolist()
+        [True, False, False, False, True]
+        >>> _latest(np.array([0, 1, 1, 2]), np.array([1, 1, 1, 1])).tolist()
+        [True, True, True, True]
+    """
+    kept = np.ones(len(steps), dtype=bool)
+    kept[:-1] = steps[:-1] < np.minimum.accumulate(steps[::-1])[::-1][1:]
+    again = (steps[:-1] == steps[1:]) & (attempts[:-1] == attempts[1:])
+    for row in np.flatnonzero(again)[::-1].tolist():
+        kept[row] = kept[row + 1]
+    return kept

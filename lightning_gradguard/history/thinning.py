@@ -53,7 +53,8 @@ def kept_steps(
         [True, True, True, False, False, False, True, True]
     """
     latest = np.ones(len(steps), dtype=bool)
-    latest[:-1] = steps[:-1] < np.minimum.accumulate(steps[::-1])[::-1][1:]
+    # Not those of equal number, which a gradient scaler makes; a reader drops what is too much.
+    latest[:-1] = steps[:-1] <= np.minimum.accumulate(steps[::-1])[::-1][1:]
     rows = np.flatnonzero(latest)
     kept = np.zeros(len(steps), dtype=bool)
     ranked = np.where(np.isfinite(norms), norms, np.inf)

@@ -31,6 +31,8 @@ _OUTSTANDING_SHARE: Final = 0.25
 """The same for shares."""
 _SHARES: Final = {"zero_fraction"}
 """Statistics between 0 and 1, of which zero is an ordinary value."""
+_COUNTS: Final = {"num_nonfinite"}
+"""Statistics of which zero is what is usual, so that it hides nothing else."""
 _MEDIAN_STEPS: Final = 2048
 """What is usual for a layer is taken from at most so many steps, evenly spread."""
 
@@ -161,7 +163,9 @@ def heatmap(
             least = _OUTSTANDING_SHARE if is_share else _OUTSTANDING
             cells = np.where(np.abs(cells - means) > least, cells, means)
         cells[~np.logical_or.reduceat(usual, starts)] = np.nan
-        if not is_share:
+        if statistic in _COUNTS:
+            cells[np.isnan(cells) & np.logical_or.reduceat(values == 0.0, starts)] = -np.inf
+        elif not is_share:
             cells[np.logical_or.reduceat((values == 0.0) & ~bad, starts)] = -np.inf
         cells[np.logical_or.reduceat(bad, starts)] = np.inf
     return pack(header, cells=cells.T.astype(np.float16))

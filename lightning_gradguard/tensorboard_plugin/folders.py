@@ -84,11 +84,15 @@ class Folders:
     def _look(self) -> list[tuple[str, Path]]:
         from lightning_gradguard.history.places import find_histories, name_of
 
-        return [
-            ("/".join(filter(None, (name, name_of(path, root)))), path)
-            for name, root in self._roots
-            for path in find_histories(root)
-        ]
+        found: dict[str, Path] = {}
+        for name, root in self._roots:
+            for path in find_histories(root):
+                wanted = "/".join(filter(None, (name, name_of(path, root))))
+                free, number = wanted, 2
+                while free in found:  # two log directories may have runs of one name
+                    free, number = f"{wanted} ({number})", number + 1
+                found[free] = path
+        return list(found.items())
 
 
 def _written(path: Path) -> float:

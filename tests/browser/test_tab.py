@@ -216,6 +216,24 @@ def test_a_link_leads_to_a_layer_of_a_run(opened):
     expect(tab.locator(".gg-detail h2 code")).to_have_text("body.1.fc")
 
 
+def test_another_link_in_the_same_window_leads_to_its_layer(watched, opened):
+    tab = opened("healthy", layer="body.1.fc")
+    link = "gradguard&p.gradguard.run=fading&p.gradguard.layer=body.2.fc&p.gradguard.step=12"
+    watched.page.evaluate(f"location.hash = '{link}'")
+    expect(tab.locator(".gg-map h2")).to_have_text("fading")
+    expect(tab.locator(".gg-detail h2 code")).to_have_text("body.2.fc")
+
+
+def test_the_picture_keeps_the_focus_when_it_is_drawn_again(watched, opened):
+    tab = opened("fading")
+    tab.locator(".gg-map canvas").focus()
+    watched.page.locator(".reload-button").evaluate("button => button.click()")
+    tab.locator("main").evaluate("() => new Promise(done => setTimeout(done, 1500))")
+    tab.locator(".gg-map canvas").evaluate(
+        "c => { if (document.activeElement !== c) throw 'lost'; }"
+    )
+
+
 def test_it_is_dark_where_tensorboard_is(watched, opened):
     tab = opened("fading")
     watched.page.evaluate("document.body.classList.add('dark-mode')")

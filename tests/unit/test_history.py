@@ -152,3 +152,15 @@ def test_one_layer_reads_as_its_column_of_every_statistic(tmp_path):
         assert run.layer("c", 1)["grad_norm"].tolist() == [8.0, 9.0]
         with pytest.raises(ValueError, match="one of the run's 2 layers, got '<b>'"):
             run.layer("<b>", 1)
+
+
+def test_a_step_that_a_scaler_refused_is_read_beside_the_one_of_its_number(tmp_path):
+    refused = make_frame(2, [np.inf], stepped=False, has_scaler=True)
+    write(tmp_path, [make_frame(0), make_frame(1), refused, make_frame(2), make_frame(3)])
+    with load_run(tmp_path) as run:
+        assert run.steps().tolist() == [0, 1, 2, 2, 3]
+        assert [frame.stepped for frame in run.frames()] == [True, True, False, True, True]
+    write(tmp_path, [make_frame(2, [9.0] * 4)])
+    with load_run(tmp_path) as run:
+        assert run.steps().tolist() == [0, 1, 2]
+        assert run.statistic("grad_norm")[2].tolist() == [9.0] * 4

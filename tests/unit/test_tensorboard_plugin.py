@@ -113,3 +113,10 @@ def test_vendored_files_are_those_whose_hash_is_stated():
     assert len(stated) == 2
     for name, digest in stated:
         assert hashlib.sha256((STATIC / name).read_bytes()).hexdigest() == digest
+
+
+def test_runs_of_one_name_beneath_two_log_directories_are_both_there(tmp_path):
+    for place in ("a", "b"):
+        Writer(tmp_path / place / "version_0" / "gradguard" / "history.sqlite").close("finished")
+    folders = Folders("", f"{tmp_path / 'a'},{tmp_path / 'b'}")
+    assert list(folders.runs()) == ["version_0", "version_0 (2)"]

@@ -5,7 +5,7 @@ import {drawControls} from "./controls.js";
 import {clean, make} from "./dom.js";
 import {stemOf} from "./groups.js";
 import {drawLayer, layerTitle} from "./layer.js";
-import {matchRun, readLink} from "./link.js";
+import {matchRun, outerWindow, readLink} from "./link.js";
 import {drawLegend, drawMaps, paintMaps} from "./maps.js";
 import {drawFindings, drawSteps, drawVerdict} from "./run.js";
 
@@ -24,7 +24,7 @@ export async function startApp(root, source, {report = false} = {}) {
     if (app.shown.length && app.width && width !== app.width) draw(app);
     app.width = width;
   }).observe(root);
-  addEventListener("hashchange", () => follow(app));
+  for (const view of [window, outerWindow()]) view?.addEventListener("hashchange", () => follow(app));
   await app.load();
   root.dataset.ready = "yes";
   return {refresh: () => { app.known.clear(); return app.load(); }, redraw: () => app.shown.length && draw(app)};

@@ -29,7 +29,9 @@ export function matchRun(runs, name) {
   return runs.find((run) => run === name) ?? runs.find((run) => run.endsWith(`/${name}`) || name.endsWith(`/${run}`));
 }
 
-// TensorBoard's address, where the page is its tab.
-function outerAddress() {
-  try { return window.parent === window ? null : window.parent.location.href; } catch { return null; }
+// TensorBoard's window, where the page is its tab.
+export function outerWindow() {
+  try { return window.parent !== window && window.parent.location.href ? window.parent : null; } catch { return null; }
 }
+
+const outerAddress = () => outerWindow()?.location.href ?? null;

@@ -10,6 +10,7 @@ const MOVES = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRig
 
 export function drawMaps(app) {
   const {parts, shown, state} = app;
+  const focused = [...parts.maps.querySelectorAll("canvas")].indexOf(document.activeElement);
   parts.maps.replaceChildren(...shown.map((one) => make("div", {className: "gg-map"},
     make("h2", {}, clean(one.name)),
     one.canvas = make("canvas", {tabIndex: 0, role: "application", "aria-label": labelOf(app, one)}),
@@ -23,6 +24,7 @@ export function drawMaps(app) {
     hint(one);
   }
   paintMaps(app);
+  shown[focused]?.canvas.focus();
 }
 
 export function paintMaps(app) {
