@@ -128,12 +128,10 @@ def heatmap(
         msg = f"relative must be 'none' or 'last', not {relative!r}"
         raise ValueError(msg)
     steps = run.steps(optimizer_index)
-    chosen = _between(steps, first, last)
-    steps = steps[chosen]
-    values = np.abs(np.asarray(run.statistic(statistic, optimizer_index)[chosen], np.float32))
+    values = np.abs(np.asarray(run.statistic(statistic, optimizer_index), np.float32))
     bad = np.isinf(values)
     if "num_nonfinite" in run.statistics and statistic.startswith(("grad_", "update_")):
-        bad |= run.statistic("num_nonfinite", optimizer_index)[chosen] > 0
+        bad |= run.statistic("num_nonfinite", optimizer_index) > 0
     is_share = statistic in _SHARES
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = values.copy() if is_share else np.log2(values)
@@ -141,7 +139,11 @@ def heatmap(
         logs = logs - _last_layer(logs)[:, None]
         logs[values == 0.0] = -np.inf
     usual = np.isfinite(logs) & ~bad
+    # Of the whole run, so that a zoom changes no colour.
     medians = _medians(logs, usual)
+    chosen = _between(steps, first, last)
+    steps, values, bad = steps[chosen], values[chosen], bad[chosen]
+    logs, usual = logs[chosen], usual[chosen]
     starts = _columns(steps, columns)
     header = {
         "layers": values.shape[1],

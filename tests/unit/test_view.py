@@ -192,3 +192,10 @@ def test_an_overview_is_strict_json_whatever_the_names():
     read = json.loads(json.dumps(view.overview(run), allow_nan=False))
     assert read["optimizers"][0]["layers"] == [name]
     assert read["meta"]["cost"] is None
+
+
+def test_what_is_usual_for_a_layer_is_that_of_the_whole_run_also_in_a_zoom():
+    run = run_of(2.0 ** np.arange(11).reshape(-1, 1))
+    header, cells = cells_of(run, first=8, last=10)
+    assert header["medians"] == [5.0]
+    assert cells.tolist() == [[8.0, 9.0, 10.0]]
