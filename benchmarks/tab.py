@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with TemporaryDirectory() as folder:
         logs = Path(folder, "logs")
         write_history(logs / "run" / "gradguard" / "history.sqlite", options)
+        with load_run(logs) as run:
+            kept = len(run.steps())
         rows = _measure(logs, Path(folder, "report.html"), options.times)
     about = (
         f"- {datetime.now(timezone.utc):%Y-%m-%d}, lightning-gradguard "
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "Made by `python -m benchmarks.tab`, with headless Chromium on the same machine.",
         "",
         about,
-        f"- {options.steps:,} steps of {options.layers} layers",
+        f"- {options.steps:,} steps of {options.layers} layers, of which {kept:,} are kept",
         f"- Median of {options.times}, with quartiles in brackets",
         "",
         "| what | measured | target |",
