@@ -95,13 +95,15 @@ class Desk:
             return
         self._is_closing = True
         self._wake.set()
-        self._thread.join(timeout)
+        self._thread.join(min(timeout, threading.TIMEOUT_MAX))
 
     @property
     def troubles(self) -> tuple[str, ...]:
         """What could not be told, one sentence each."""
         found = [box.trouble for box in self._outboxes]
         found.append(self._ping_error and f"heartbeat: {self._ping_error}")
+        if self._is_closing and self._thread.is_alive():
+            found.append("alerts: a channel or the heartbeat did not come to an end in time")
         if self._missed:
             found.append(f"alerts: {self._missed} events came faster than they could be handled")
         return tuple(one for one in found if one)
@@ -115,7 +117,9 @@ class Desk:
             try:
                 self._work(is_last=is_last)
                 wait = self._deliver()
-            except Exception:  # noqa: BLE001 - a fault of ours must not end the thread
+                if not is_last:
+                    self._ping_if_due()  # after what is worth more
+            except BaseException:  # noqa: BLE001 - nothing must end the thread
                 _log.exception("a fault of gradguard's alerts; they go on")
             # What failed is tried again until whoever closes has waited long enough.
             if is_last and (wait is None or all(box.is_empty for box in self._outboxes)):
@@ -132,8 +136,6 @@ class Desk:
         self._tell(self._incidents.tick(step=self.step, now=now), now)
         if self._watchdog is not None and not is_last:
             self._tell(self._stalled(self._watchdog, now), now)
-        if self._heartbeat is not None and self._heartbeat.is_due(self.beats, now=now):
-            self._send_ping()
         if is_last:
             self._tell(self._incidents.close(now=now), now)
 
@@ -174,12 +176,14 @@ class Desk:
         waits = [box.deliver(now=self._clock()) for box in self._outboxes]
         return min((wait for wait in waits if wait is not None), default=None)
 
-    def _send_ping(self) -> None:
-        if self._ping is None:
+    def _ping_if_due(self) -> None:
+        if self._heartbeat is None or self._ping is None:
+            return
+        if not self._heartbeat.is_due(self.beats, now=self._clock()):
             return
         try:
             self._ping()
-        except Exception as error:  # noqa: BLE001 - any network; it is tried again next time
+        except BaseException as error:  # noqa: BLE001 - any network; it is tried again next time
             if self._ping_error is None:
                 _log.warning(
                     "the heartbeat failed, and will be tried again: %s", type(error).__name__

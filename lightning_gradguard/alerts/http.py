@@ -30,10 +30,11 @@ def check_address(what: str, address: str) -> None:
     try:
         parts = urlsplit(address)
         is_good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        is_good = is_good and "@" not in parts.netloc
     except ValueError:
         is_good = False
     if not is_good or not address.isascii() or not address.isprintable() or " " in address:
-        msg = f"{what} must begin with https:// or http:// and name a host."
+        msg = f"{what} must begin with https:// or http:// and name a host, without a password."
         raise ValueError(msg)
 
 

@@ -6,7 +6,8 @@ channel, no thread and no clock of its own, so that every rule can be tested by 
 An incident is a kind of fault in one part of the model. It is told when it begins, when it gets
 worse and when it has ended for good: an end that is followed by a new beginning within
 ``settle_steps`` is neither told nor is the new beginning. After a message the same incident is
-quiet for a while, unless it gets worse, and there is a limit per hour for all of them. What was
+quiet for a while, unless it gets worse, and there is a limit per hour for all of them, but for what
+is critical and for ends. What was
 held back is counted, and told in the next message; what still goes on when there is room again is
 told then.
 """
@@ -126,11 +127,13 @@ class Incidents:
             finding: As `Episodes` gives it.
             now: Seconds, on a clock that never goes back.
         """
-        if finding.severity < self._min_severity:
-            return
-        self._recent.append(headline(finding))
         key = self._key(finding)
         incident = self._known.get(key)
+        # What was told has its end told, too, however mild it was at last.
+        is_end = finding.state == "resolved" and incident is not None
+        if finding.severity < self._min_severity and not is_end:
+            return
+        self._recent.append(headline(finding))
         if finding.state == "resolved":
             if incident is None:  # it was told before a resume
                 incident = self._known[key] = Incident(finding, told=int(finding.severity))
@@ -156,7 +159,7 @@ class Incidents:
         for key, incident in list(self._known.items()):
             if incident.is_open:
                 yield from self._tell_if_due(key, incident, now)
-            elif step - incident.finding.step >= self._settle and self._has_room(now):
+            elif step - incident.finding.step >= self._settle:
                 yield from self._end(key, incident, now)
 
     def close(self, *, now: float) -> Iterator[Alert]:
@@ -167,7 +170,8 @@ class Incidents:
 
     def sent(self, alert: Alert, *, now: float) -> Alert:
         """Count a message that does not come from a finding; return it with what was held back."""
-        self._sent.append(now)
+        if alert.severity < Severity.CRITICAL and alert.state != "resolved":
+            self._sent.append(now)
         told, self._suppressed = replace(alert, suppressed=self._suppressed), 0
         return told
 
@@ -194,7 +198,8 @@ class Incidents:
         if severity <= incident.told:
             return
         is_quiet = not incident.told and now - incident.told_at < self._cooldown
-        if is_quiet or not self._has_room(now):
+        is_full = not self._has_room(now) and severity < Severity.CRITICAL
+        if is_quiet or is_full:
             self._suppressed += not incident.is_held
             incident.is_held = True
             return

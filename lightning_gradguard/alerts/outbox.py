@@ -14,6 +14,7 @@ from typing import Final
 
 from lightning_gradguard.alerts.alert import Alert
 from lightning_gradguard.alerts.base import Channel, RefusedError
+from lightning_gradguard.alerts.text import harmless, said
 from lightning_gradguard.findings import Severity
 
 __all__ = ["Outbox"]
@@ -60,10 +61,11 @@ class Outbox:
     @property
     def trouble(self) -> str | None:
         """What to say of it in a summary, if it is not as it should be."""
-        if not self.lost and not self._failures:
+        if not self.lost and not self._failures and not self._waiting:
             return None
         waiting = f", {len(self._waiting)} not sent" if self._waiting else ""
-        return f"alerts by {self._name}: {self.lost} lost{waiting} ({self._error})"
+        why = f" ({self._error})" if self._error else ""
+        return f"alerts by {self._name}: {self.lost} lost{waiting}{why}"
 
     @property
     def is_empty(self) -> bool:
@@ -103,7 +105,7 @@ class Outbox:
 
     def _fail(self, error: BaseException, now: float) -> None:
         self._tries, self._failures = self._tries + 1, self._failures + 1
-        self._error = self._scrub(f"{type(error).__name__}: {error}")[:300]
+        self._error = harmless(self._scrub(said(error)), 300)
         self._not_before = now + min(_LONGEST_WAIT, 2.0**self._tries)
         if isinstance(error, RefusedError) or self._tries >= _MOST_TRIES:
             self._waiting.popleft()

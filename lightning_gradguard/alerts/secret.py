@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 __all__ = ["Secret", "scrub"]
 
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHORTEST: Final = 6
 """A part of an address that is shorter tells nothing, and may stand in any text by chance."""
 _MOST_BYTES: Final = 65536
@@ -30,6 +31,9 @@ class Secret:
         env: Name of the environment variable that holds it.
         file: Name of a file that holds it, which goes before the variable; None for none.
 
+    Raises:
+        ValueError: What was given is no name: perhaps the secret itself.
+
     Example:
         >>> os.environ["A_SECRET"] = "abc123def"
         >>> secret = Secret("an address", "A_SECRET")
@@ -39,6 +43,10 @@ class Secret:
     """
 
     def __init__(self, what: str, env: str, file: str | None = None) -> None:
+        if not _NAME.fullmatch(env) or (file is not None and "://" in file):
+            # What came is not shown: it may be the secret.
+            msg = f"{what} must be named by an environment variable or a file, not be given itself."
+            raise ValueError(msg)
         self._what, self._env, self._file = what, env, file
 
     def __repr__(self) -> str:
@@ -77,6 +85,8 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     hidden: set[str] = set()
     for secret in secrets:
         parts = [secret, unquote(secret), *re.split(r"[^\w.~%+-]+", secret)]
+        parts += [unquote(part) for part in parts]
+        parts += [repr(part)[1:-1] for part in parts]
         hidden.update(part for part in parts if len(part) >= _SHORTEST)
     for part in sorted(hidden, key=len, reverse=True):
         text = text.replace(part, _HIDDEN)

@@ -33,6 +33,9 @@ __all__ = ["Alerts", "AlertsLike", "ChannelName"]
 
 _log: Final = logging.getLogger("lightning_gradguard.alerts")
 
+_MOST_CHARACTERS: Final = 4000
+_MOST_LAYERS: Final = 1000
+
 ChannelName = Literal["log", "webhook", "apprise", "wandb", "mlflow"]
 
 _BY_NAME: Final[Mapping[str, Callable[[], Channel]]] = {
@@ -188,13 +191,19 @@ class _Stamp:
         """Return the alert as it is sent."""
         return replace(
             alert,
-            message=self._hide(alert.message),
-            recent=tuple(map(self._hide, alert.recent)),
+            message=self._short(alert.message),
+            action=self._short(alert.action),
+            advice=self._short(alert.advice),
+            recent=tuple(map(self._short, alert.recent)),
+            layers=tuple(map(self._short, alert.layers[:_MOST_LAYERS])),
             run=self._run,
             host=self._host,
             link=self._link(alert),
             time=time.time(),
         )
+
+    def _short(self, text: str) -> str:
+        return self._hide(text)[:_MOST_CHARACTERS]
 
     def _link(self, alert: Alert) -> str:
         if self._tab_url is None:

@@ -13,7 +13,7 @@ from typing import Final
 from lightning_gradguard.alerts.alert import Alert
 from lightning_gradguard.findings import layer_phrase
 
-__all__ = ["body", "harmless", "title"]
+__all__ = ["body", "harmless", "said", "title"]
 
 _MOST: Final = 500
 _STATES: Final = {"opened": "", "escalated": " got worse", "resolved": " ended"}
@@ -28,6 +28,20 @@ def harmless(text: str, most: int = _MOST) -> str:
     """
     kept = text if len(text) <= most else f"{text[:most]}…"
     return "".join(c if c.isprintable() else _escaped(c) for c in kept)
+
+
+def said(error: BaseException) -> str:
+    """Return an error's name and text; some have a text that raises.
+
+    Example:
+        >>> said(OSError("no route"))
+        'OSError: no route'
+    """
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except Exception:  # noqa: BLE001 - anybody's error
+        return name
 
 
 def _escaped(character: str) -> str:

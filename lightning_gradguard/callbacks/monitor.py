@@ -389,9 +389,11 @@ class GradientMonitor(CallbackBase):
         alerting, self._alerting = self._alerting, None
         if alerting is None:
             return
-        if error is not None:
-            alerting.died(error, is_wish=recorder.outcome(error) == "interrupted")
-        alerting.close()
+        try:
+            if error is not None:
+                alerting.died(error, is_wish=recorder.outcome(error) == "interrupted")
+        finally:
+            alerting.close()
 
     def _make_inspector(self) -> Inspector:
         return Inspector(

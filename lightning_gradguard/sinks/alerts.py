@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from lightning_gradguard.alerts.alert import Alert
 from lightning_gradguard.alerts.desk import Desk
+from lightning_gradguard.alerts.text import said
 from lightning_gradguard.audit import Action
 from lightning_gradguard.events import Event, Observation
 from lightning_gradguard.findings import Finding, Severity
@@ -82,7 +83,7 @@ class AlertSink:
                 kind="interrupted" if is_wish else "exception",
                 state="opened",
                 severity=Severity.WARNING if is_wish else Severity.CRITICAL,
-                message=f"the training ended: {type(error).__name__}: {error}",
+                message=f"the training ended: {said(error)}",
                 incident="end",
                 step=self._desk.step,
             )

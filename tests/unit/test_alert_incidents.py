@@ -166,7 +166,8 @@ def test_no_order_of_events_tells_an_end_without_a_beginning_or_too_much(events)
         else:
             found = fault(step, "opened", severity, layers=layers, episode_id=hash(layers))
             talk.take(replace(found, state=state), now)
-        sent += [now] * (len(talk.said) - before)
+        counted = [a for a in talk.said[before:] if a.state != "resolved"]
+        sent += [now for alert in counted if alert.severity < Severity.CRITICAL]
     for start in sent:
         assert sum(start <= moment < start + 3600.0 for moment in sent) <= 5
     for incident in {alert.incident for alert in talk.said}:
@@ -174,3 +175,16 @@ def test_no_order_of_events_tells_an_end_without_a_beginning_or_too_much(events)
         assert [alert.state for alert in mine].count("resolved") <= 1
         worse = [a.severity for a in mine if a.state != "resolved"]
         assert worse == sorted(set(worse))
+
+
+def test_what_is_critical_and_what_has_ended_is_told_beyond_the_limit():
+    talk = Talk(most_per_hour=1, settle_steps=0).take(fault()).take(fault(60, "resolved"))
+    talk.tick(60)
+    talk.take(fault(70, severity=Severity.CRITICAL, layers=("head",), episode_id=2))
+    assert talk.states == ["opened", "resolved", "opened"]
+
+
+def test_an_end_is_told_however_mild_the_fault_was_at_last():
+    talk = Talk(min_severity=Severity.ERROR).take(fault())
+    talk.take(fault(60, "resolved", Severity.WARNING)).tick(160)
+    assert talk.states == ["opened", "resolved"]

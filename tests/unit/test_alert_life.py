@@ -175,3 +175,46 @@ def test_a_channel_that_wants_to_end_the_program_ends_nothing():
     desk.put(make_finding(severity=Severity.ERROR, episode_id=1))
     desk.close(10.0)
     assert [getattr(alert, "kind", alert) for alert in leaves.got] == ["left", "vanishing"]
+
+
+@pytest.mark.parametrize("make", [lambda a: Webhook(url_env=a), lambda a: Webhook(url_file=a),
+                                  lambda a: Alerts("log", heartbeat_url_env=a)])  # fmt: skip
+def test_an_address_where_a_name_belongs_is_refused_and_not_shown(make):
+    with pytest.raises(ValueError, match="not be given itself") as error:
+        make("https://hooks.example/services/xyzSECRET")
+    assert "SECRET" not in str(error.value)
+
+
+def test_what_has_not_come_to_an_end_is_told():
+    class Blocks(Mine):
+        def send(self, alert):
+            time.sleep(5.0)
+
+    blocks = Blocks()
+    blocks.min_severity = "info"
+    desk = Alerts(blocks).open("run")
+    desk.put(make_finding(episode_id=1))
+    time.sleep(1.0)
+    desk.close(0.1)
+    assert any("did not come to an end" in text for text in desk.troubles)
+
+
+def test_a_huge_message_is_cut():
+    mine = Mine()
+    desk = Alerts(mine).open("run")
+    desk.put(Alert(kind="k", state="opened", severity=Severity.CRITICAL, message="x" * 10**7))
+    desk.close(5.0)
+    assert len(mine.got[0].message) == 4000
+
+
+def test_an_error_whose_text_raises_is_told_by_its_name():
+    class OddError(Exception):
+        def __str__(self):
+            raise ValueError
+
+    assert words.said(OddError()) == "OddError"
+
+
+@pytest.mark.parametrize("leak", ["s3cr3t!tok3n", "s3cr3t%21tok3n"])
+def test_a_token_is_hidden_in_either_of_its_forms(leak):
+    assert leak not in scrub(f"got {leak}.", ["https://h.example/s3cr3t%21tok3n/x"])

@@ -101,7 +101,8 @@ def test_an_address_can_come_from_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "address", ["", "ftp://h/x", "file:///etc/passwd", "https:///x", "h ttp://x"]
+    "address",
+    ["", "ftp://h/x", "file:///etc/passwd", "https:///x", "h ttp://x", "https://me:pw123456@h/x"],
 )
 def test_an_address_that_is_none_is_refused_before_training_without_showing_it(address, to):
     with pytest.raises(ValueError, match="webhook") as error:
@@ -203,7 +204,8 @@ def test_names_from_a_model_add_no_line_to_a_mail(mail):
     assert b"\nBcc:" not in head
 
 
-def test_apprise_passes_it_on(monkeypatch):
+def test_apprise_passes_it_on_and_logs_no_address(monkeypatch, caplog):
+    caplog.set_level("DEBUG")
     with serving() as server:
         address = server.address.replace("http://", "json://")
         monkeypatch.setenv("GRADGUARD_APPRISE_URLS", address)
@@ -213,13 +215,15 @@ def test_apprise_passes_it_on(monkeypatch):
         (got,) = server.got
     assert got["title"] == "[CRITICAL] exploding in net.0 (logs/version_3)"
     assert got["type"] == "failure"
+    assert "SECRET" not in caplog.text
 
 
-def test_apprise_says_what_it_does_not_know_without_showing_it(monkeypatch):
+def test_apprise_says_what_it_does_not_know_without_showing_it(monkeypatch, caplog):
+    caplog.set_level("DEBUG")
     monkeypatch.setenv("GRADGUARD_APPRISE_URLS", "nonsense://SECRET")
     with pytest.raises(ValueError, match="address 1 of 1") as error:
         Apprise().secrets()
-    assert "SECRET" not in str(error.value)
+    assert "SECRET" not in str(error.value) + caplog.text
 
 
 def test_trackers_are_used_through_the_users_own_loggers():

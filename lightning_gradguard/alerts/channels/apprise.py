@@ -5,6 +5,9 @@ In: alerts. Out: notifications to the addresses that the environment or a file h
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from lightning_gradguard.alerts import text
@@ -22,6 +25,7 @@ _TYPES: Final = {
     Severity.ERROR: "failure",
     Severity.CRITICAL: "failure",
 }
+_TALKATIVE: Final = ("apprise", "urllib3", "urllib3.connectionpool", "requests")
 _TIMES: Final = {"cto": "5", "rto": "5"}
 
 
@@ -72,7 +76,9 @@ class Apprise:
         """Notify all addresses."""
         made = self._made(tuple(self._urls.read().split()))
         kind = "success" if alert.state == "resolved" else _TYPES[alert.severity]
-        if not made.notify(title=text.title(alert), body=text.body(alert), notify_type=kind):
+        with _silent():
+            is_told = made.notify(title=text.title(alert), body=text.body(alert), notify_type=kind)
+        if not is_told:
             msg = "Apprise could not reach all of its services"
             raise OSError(msg)
 
@@ -81,10 +87,25 @@ class Apprise:
         for number, url in enumerate(urls, start=1):
             mark = "&" if "?" in url else "?"
             times = "&".join(f"{k}={v}" for k, v in _TIMES.items() if f"{k}=" not in url)
-            if not made.add(f"{url}{mark}{times}"):
+            with _silent():
+                is_known = made.add(f"{url}{mark}{times}")
+            if not is_known:
                 msg = f"Apprise does not know address {number} of {len(urls)}; see its list."
                 raise ValueError(msg)
         return made
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep the libraries' own logs, which hold addresses, to nobody."""
+    before = [(one, one.disabled) for one in map(logging.getLogger, _TALKATIVE)]
+    for one, _ in before:
+        one.disabled = True
+    try:
+        yield
+    finally:
+        for one, was_disabled in before:
+            one.disabled = was_disabled
 
 
 def _apprise() -> Any:  # noqa: ANN401 - as above

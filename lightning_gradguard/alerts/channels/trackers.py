@@ -91,6 +91,7 @@ class MLflow:
         Raises:
             ValueError: None of them can set a tag.
         """
+        self._open.clear()
         self._places = [
             (logger.experiment, logger.run_id)
             for logger in loggers
