@@ -11,7 +11,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,8 @@ _SHARES: Final = {"zero_fraction"}
 """Statistics between 0 and 1, of which zero is an ordinary value."""
 _COUNTS: Final = {"num_nonfinite"}
 """Statistics of which zero is what is usual, so that it hides nothing else."""
+_OF_GRADIENTS: Final = ("grad_", "update_", "weight_grad_", "weight_update_")
+"""How the names begin of what is not known where a gradient is not finite."""
 _MEDIAN_STEPS: Final = 2048
 """What is usual for a layer is taken from at most so many steps, evenly spread."""
 
@@ -127,50 +129,73 @@ def heatmap(
     if relative not in {"none", "last"}:
         msg = f"relative must be 'none' or 'last', not {relative!r}"
         raise ValueError(msg)
-    steps = run.steps(optimizer_index)
-    values = np.abs(np.asarray(run.statistic(statistic, optimizer_index), np.float32))
-    bad = np.isinf(values)
-    if "num_nonfinite" in run.statistics and statistic.startswith(("grad_", "update_")):
-        bad |= run.statistic("num_nonfinite", optimizer_index) > 0
-    is_share = statistic in _SHARES
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = values.copy() if is_share else np.log2(values)
-    if relative == "last" and values.size and not is_share:
-        logs = logs - _last_layer(logs)[:, None]
-        logs[values == 0.0] = -np.inf
-    usual = np.isfinite(logs) & ~bad
+    sizes = _sizes(run, statistic, optimizer_index, relative)
     # Of the whole run, so that a zoom changes no colour.
-    medians = _medians(logs, usual)
+    medians = _medians(sizes.shown, sizes.usual)
+    steps = run.steps(optimizer_index)
     chosen = _between(steps, first, last)
-    steps, values, bad = steps[chosen], values[chosen], bad[chosen]
-    logs, usual = logs[chosen], usual[chosen]
-    starts = _columns(steps, columns)
+    steps, starts = steps[chosen], _columns(steps[chosen], columns)
     header = {
-        "layers": values.shape[1],
+        "layers": sizes.shown.shape[1],
         "steps": steps[starts].tolist(),
         "last": int(steps[-1]) if len(steps) else None,
         "medians": plain(medians.tolist()),
         "statistic": statistic,
         "relative": relative,
-        "scale": "linear" if is_share else "log2",
+        "scale": "linear" if statistic in _SHARES else "log2",
     }
-    cells = np.zeros((0, values.shape[1]), np.float32)
-    if len(starts):
-        high = np.maximum.reduceat(np.where(usual, logs, -np.inf), starts)
-        low = np.minimum.reduceat(np.where(usual, logs, np.inf), starts)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            count = np.add.reduceat(usual, starts, dtype=np.float32)
-            means = np.add.reduceat(np.where(usual, logs, 0.0), starts) / count
-            cells = np.where(high - means >= means - low, high, low)
-            least = _OUTSTANDING_SHARE if is_share else _OUTSTANDING
-            cells = np.where(np.abs(cells - means) > least, cells, means)
-        cells[~np.logical_or.reduceat(usual, starts)] = np.nan
-        if statistic in _COUNTS:
-            cells[np.isnan(cells) & np.logical_or.reduceat(values == 0.0, starts)] = -np.inf
-        elif not is_share:
-            cells[np.logical_or.reduceat((values == 0.0) & ~bad, starts)] = -np.inf
-        cells[np.logical_or.reduceat(bad, starts)] = np.inf
+    cells = _joined(sizes.between(chosen), starts, statistic)
     return pack(header, cells=cells.T.astype(np.float16))
+
+
+class _Sizes(NamedTuple):
+    """One statistic by step and layer: what is shown of it, and what is special about it."""
+
+    shown: NDArray[np.float32]
+    usual: NDArray[np.bool_]
+    zero: NDArray[np.bool_]
+    nonfinite: NDArray[np.bool_]
+
+    def between(self, rows: slice) -> _Sizes:
+        """Return some of the steps."""
+        return _Sizes(self.shown[rows], self.usual[rows], self.zero[rows], self.nonfinite[rows])
+
+
+def _sizes(run: Run, statistic: str, optimizer_index: int, relative: str) -> _Sizes:
+    values = np.abs(np.asarray(run.statistic(statistic, optimizer_index), np.float32))
+    nonfinite = np.isinf(values)
+    if "num_nonfinite" in run.statistics and statistic.startswith(_OF_GRADIENTS):
+        nonfinite |= run.statistic("num_nonfinite", optimizer_index) > 0
+    zero = (values == 0.0) & ~nonfinite
+    if statistic in _SHARES:
+        return _Sizes(values, np.isfinite(values) & ~nonfinite, np.zeros_like(zero), nonfinite)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log2(values)
+    if relative == "last" and values.size:
+        logs = logs - _last_layer(logs)[:, None]
+        logs[values == 0.0] = -np.inf
+    return _Sizes(logs, np.isfinite(logs) & ~nonfinite, zero, nonfinite)
+
+
+def _joined(sizes: _Sizes, starts: NDArray[np.int64], statistic: str) -> NDArray[np.floating[Any]]:
+    """Return one row per column of the picture, see `heatmap`."""
+    shown, usual, zero, nonfinite = sizes
+    if not len(starts):
+        return np.zeros((0, shown.shape[1]), np.float32)
+    high = np.maximum.reduceat(np.where(usual, shown, -np.inf), starts)
+    low = np.minimum.reduceat(np.where(usual, shown, np.inf), starts)
+    least = _OUTSTANDING_SHARE if statistic in _SHARES else _OUTSTANDING
+    with np.errstate(divide="ignore", invalid="ignore"):
+        count = np.add.reduceat(usual, starts, dtype=np.float32)
+        means = np.add.reduceat(np.where(usual, shown, 0.0), starts) / count
+        cells = np.where(high - means >= means - low, high, low)
+        cells = np.where(np.abs(cells - means) > least, cells, means)
+    is_known = np.logical_or.reduceat(usual, starts)
+    cells[~is_known] = np.nan
+    has_zero = np.logical_or.reduceat(zero, starts)
+    cells[has_zero & ~is_known if statistic in _COUNTS else has_zero] = -np.inf
+    cells[np.logical_or.reduceat(nonfinite, starts)] = np.inf
+    return cells
 
 
 def lines(run: Run, layer: str, optimizer_index: int = 0, *, columns: int = 600) -> bytes:
