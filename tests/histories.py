@@ -13,6 +13,7 @@ from lightning_gradguard import schema
 from lightning_gradguard.audit import Action
 from lightning_gradguard.findings import Finding
 from lightning_gradguard.frame import Frame
+from lightning_gradguard.history.records import Bunch
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -68,6 +69,17 @@ class StoredRun:
         if self.grow is not None:
             self.grow(self)
         return self.grow is not None
+
+    def action_bunches(self) -> list[Bunch]:
+        """Return each action by itself."""
+        return [Bunch(action, 1, action.step) for action in self.actions]
+
+    def news(
+        self, since: tuple[int, int] = (0, 0)
+    ) -> tuple[list[Finding | Action], tuple[int, int]]:
+        """Return what was said since."""
+        said = [*self.findings[since[0] :], *self.actions[since[1] :]]
+        return said, (len(self.findings), len(self.actions))
 
     @property
     def optimizers(self) -> tuple[int, ...]:

@@ -130,8 +130,9 @@ def acts(run: Run) -> tuple[str, ...]:
     """Say what a guard did in all, one sentence each."""
     from lightning_gradguard.audit import Audit
 
-    audit = Audit(dry_run=any(action.dry_run for action in run.actions))
-    for action in run.actions:
+    actions = run.actions
+    audit = Audit(dry_run=any(action.dry_run for action in actions))
+    for action in actions:
         audit.note(action)
     for index in run.optimizers:
         if "guard_clip_coefficient" in run.scalars:

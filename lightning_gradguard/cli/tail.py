@@ -105,24 +105,24 @@ def _is_over(history: Run, options: Namespace) -> bool:
 class News:
     """Tell what was not told before.
 
-    A resumed run takes back what came after the point that it resumed from, so that neither a
-    count nor a step says what is new.
+    A resumed run says again what it said after the point that it resumed from.
 
     Example:
         >>> from types import SimpleNamespace
         >>> skip = Action(what="skip", step=12, why="loss is NaN")
-        >>> news, run = News(), SimpleNamespace(findings=(), actions=(skip,))
+        >>> news, run = News(), SimpleNamespace(news=lambda since: ([skip], since))
         >>> [event.what for event in news.of(run)], list(news.of(run))
         (['skip'], [])
     """
 
     def __init__(self) -> None:
         self._told: set[tuple[object, ...]] = set()
+        self._until = (0, 0)
         self._acts: Counter[str] = Counter()
 
     def of(self, history: Run) -> Iterator[Said]:
         """Yield findings and actions that are new, in the order of their steps."""
-        events: list[Said] = [*history.findings, *history.actions]
+        events, self._until = history.news(self._until)
         events.sort(key=lambda event: event.step)
         for event in events:
             key = _key(event)

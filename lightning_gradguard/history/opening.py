@@ -39,6 +39,11 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except HistoryError:
         raise
+    except sqlite3.OperationalError as error:
+        what = "cannot be read just now" if _is_locked(error) else "is cut off or damaged"
+        more = ". Another process holds it; try again." if _is_locked(error) else ""
+        msg = f"{path} {what}: {error}{more}"
+        raise HistoryError(msg) from error
     except (
         sqlite3.Error,
         ValueError,
@@ -53,6 +58,11 @@ def reading(path: Path) -> Iterator[None]:
     ) as error:
         msg = f"{path} is cut off or damaged: {error}"
         raise HistoryError(msg) from error
+
+
+def _is_locked(error: sqlite3.OperationalError) -> bool:
+    # Only from Python 3.11 on there is a number.
+    return "locked" in str(error)
 
 
 def connect(path: Path) -> tuple[sqlite3.Connection, tempfile.TemporaryDirectory[str] | None]:
@@ -71,8 +81,8 @@ def connect(path: Path) -> tuple[sqlite3.Connection, tempfile.TemporaryDirectory
     with reading(path):
         try:
             return _open(path), None
-        except sqlite3.OperationalError:
-            if is_ours:
+        except sqlite3.OperationalError as error:
+            if is_ours or _is_locked(error):
                 raise
             # What a killed training left must be rolled back first, which takes writing.
             _check_journal(path)

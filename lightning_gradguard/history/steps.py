@@ -12,14 +12,14 @@ import numpy.typing as npt
 
 from lightning_gradguard.history import tables
 
-__all__ = ["QUERY", "Steps"]
+__all__ = ["QUERY", "Steps", "latest_rows"]
 
 QUERY: Final = (
     "SELECT id, layout, step, epoch, batch, flags, present, attempt, scalars, "
     "CASE WHEN length(learning_rates) <= 65536 THEN learning_rates END FROM steps "
-    "WHERE optimizer = ? AND length(scalars) = ? ORDER BY id LIMIT ?"
+    "WHERE optimizer = ? AND id <= ? AND length(scalars) = ? ORDER BY id LIMIT ?"
 )
-"""Asks for the rows, given an optimizer, the bytes of the scalars, and the most rows."""
+"""Asks for rows, given optimizer, last row, bytes of the scalars, and how many at most."""
 
 _LARGEST_STEP: Final = 1 << 53
 """Up to here a step is a number in JavaScript and a double, too."""
@@ -47,7 +47,7 @@ class Steps:
         if len(steps) and not 0 <= steps.min() <= steps.max() <= _LARGEST_STEP:
             msg = f"steps count from 0 to {_LARGEST_STEP}, got another one"
             raise ValueError(msg)
-        kept = _latest(steps, numbers[:, 7])
+        kept = latest_rows(steps, numbers[:, 7])
         chosen = numbers[kept]
         self.ids, self.layouts, self.steps = chosen[:, 0], chosen[:, 1], chosen[:, 2]
         self.epochs, self.batches, self.flags = chosen[:, 3], chosen[:, 4], chosen[:, 5]
@@ -59,15 +59,17 @@ class Steps:
         self.rates = [row[9] for row, keep in zip(rows, kept, strict=True) if keep]
 
 
-def _latest(steps: npt.NDArray[np.int64], attempts: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def latest_rows(
+    steps: npt.NDArray[np.int64], attempts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
     """Return which rows no later one did again.
 
     A step that a gradient scaler refused has the number of the one after it, in the same attempt.
 
     Example:
-        >>> _latest(np.array([0, 1, 1, 2, 1]), np.array([1, 1, 1, 1, 2])).tolist()
+        >>> latest_rows(np.array([0, 1, 1, 2, 1]), np.array([1, 1, 1, 1, 2])).tolist()
         [True, False, False, False, True]
-        >>> _latest(np.array([0, 1, 1, 2]), np.array([1, 1, 1, 1])).tolist()
+        >>> latest_rows(np.array([0, 1, 1, 2]), np.array([1, 1, 1, 1])).tolist()
         [True, True, True, True]
     """
     kept = np.ones(len(steps), dtype=bool)

@@ -23,11 +23,11 @@ from lightning_gradguard.audit import Action
 from lightning_gradguard.errors import HistoryError
 from lightning_gradguard.findings import Finding
 from lightning_gradguard.frame import Frame
-from lightning_gradguard.history import disks, tables
+from lightning_gradguard.history import disks, shrinking, tables
 from lightning_gradguard.history.held import hold, let_go
-from lightning_gradguard.history.packing import as_float32, pack_rows, squeeze, unpack_rows
+from lightning_gradguard.history.packing import as_float32, pack_rows, squeeze
 from lightning_gradguard.history.parts import pack_parts
-from lightning_gradguard.history.thinning import kept_steps, most_steps
+from lightning_gradguard.history.thinning import most_steps
 
 __all__ = ["Entry", "Storage"]
 
@@ -66,7 +66,7 @@ class Storage:
             self._held = hold(path)
             self._about = {"started": time.time(), "finished": None, **about}
             self._layouts: dict[tuple[Any, ...], int] = {}
-            self._thin_next: dict[int, int] = {}
+            self._since_trimmed = Counter({"findings": 0, "actions": 0})
             self.skipped = 0
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -160,12 +160,8 @@ class Storage:
             raise HistoryError(msg)
 
     def _write_batch(self, batch: Sequence[Entry | Finding | Action]) -> None:
-        entries: list[Entry] = []
-        for record in batch:
-            if isinstance(record, Entry):
-                entries.append(record)
-            else:
-                self._write_record(record)
+        entries = [record for record in batch if isinstance(record, Entry)]
+        self._write_records([record for record in batch if not isinstance(record, Entry)])
         start = 0
         for end in range(1, len(entries) + 1):
             if end == len(entries) or (
@@ -176,20 +172,38 @@ class Storage:
         for frame in {entry.frame.optimizer_index: entry.frame for entry in entries}.values():
             most = most_steps(len(frame.layers), len(tables.STATISTICS))
             index = frame.optimizer_index
-            if self._counts[index] > max(most, self._thin_next.get(index, 0)):
-                self._thin(index)
-                # Where much must stay, not again at once.
-                self._thin_next[index] = self._counts[index] + most // 16
+            if self._counts[index] > most:
+                gone = shrinking.thin_steps(self._connection, index)
+                self._counts[index] -= gone["steps"]
+                self._note(gone)
 
-    def _write_record(self, record: Finding | Action) -> None:
+    def _write_records(self, records: Sequence[Finding | Action]) -> None:
         """Write what anybody's detector or remedy said; what is no record is left out."""
-        table = "findings" if isinstance(record, Finding) else "actions"
-        try:
-            text = _json(record.to_dict())
-        except (TypeError, ValueError, AttributeError, RecursionError):
-            self.skipped += 1
-            return
-        self._insert(table, "attempt, record", (self._attempt, text))
+        for record in records:
+            table = "findings" if isinstance(record, Finding) else "actions"
+            try:
+                where = (self._attempt, int(record.optimizer_index), int(record.step))
+                text = _json(record.to_dict())
+            except (TypeError, ValueError, AttributeError, RecursionError, OverflowError):
+                self.skipped += 1
+                continue
+            if isinstance(record, Finding):
+                self._insert(table, "attempt, optimizer, step, record", (*where, text))
+            else:
+                columns = "attempt, optimizer, step, what, record"
+                self._insert(table, columns, (*where, str(record.what), text))
+            self._since_trimmed[table] += 1
+        for table, count in self._since_trimmed.items():
+            if count >= shrinking.MOST_RECORDS // 16:
+                self._since_trimmed[table] = 0
+                self._note(shrinking.trim_records(self._connection, table))
+
+    def _note(self, gone: Counter[str]) -> None:
+        """Keep count of what is no longer there."""
+        row = self._connection.execute("SELECT value FROM meta WHERE key = 'thinned'").fetchone()
+        before = json.loads(row[0]) if row else {}
+        if gone:
+            self._set_meta({"thinned": Counter(before) + gone})
 
     def _write_entries(self, entries: Sequence[Entry]) -> None:
         """Write steps with the same number of layers."""
@@ -222,47 +236,6 @@ class Storage:
         where = (self._attempt, frame.optimizer_index, self._layout(frame), frame.step)
         at = (frame.epoch, frame.batch_idx, flags, present)
         return (i, *where, *at, known.tobytes(), rates.tobytes())
-
-    def _thin(self, optimizer: int) -> None:
-        """Let half of the older half of an optimizer's steps go, see `thinning`."""
-        run, where = self._connection.execute, tables.SCALARS.index("global_grad_norm")
-        rows = run(
-            "SELECT s.id, s.step, s.layout, s.scalars, g.data FROM steps s "
-            "JOIN stat_grad_norm g ON g.id = s.id WHERE s.optimizer = ? ORDER BY s.id LIMIT ?",
-            (optimizer, self._counts[optimizer] // 2),
-        ).fetchall()
-        ids, steps, layouts = np.array([row[:3] for row in rows], dtype=np.int64).T
-        norms = np.array([np.frombuffer(row[3], dtype="<f8")[where] for row in rows])
-        named, clips = self._spoken_of(optimizer)
-        abouts = dict(run("SELECT id, about FROM layouts").fetchall())
-        widths = {i: len(json.loads(abouts[i])["layers"]) for i in set(layouts.tolist())}
-        # Rows of another number of layers have extremes of their own, which are not looked for.
-        width = widths[int(layouts[-1])]
-        layers = np.full((len(rows), width), np.nan, dtype=np.float32)
-        same = [k for k, i in enumerate(layouts.tolist()) if widths[i] == width]
-        layers[same] = unpack_rows([rows[k][4] for k in same], width)
-        kept = kept_steps(steps, norms, layers, np.isin(steps, named))
-        gone = [(i,) for i in ids[~kept].tolist()]
-        for table in ("steps", "histogram", "parts", *(f"stat_{n}" for n in tables.STATISTICS)):
-            self._connection.executemany(f"DELETE FROM {table} WHERE id = ?", gone)  # noqa: S608 - our own names
-        self._counts[optimizer] -= len(gone)
-        lost = set(steps[~kept].tolist()) - set(steps[kept].tolist())
-        unneeded = [(i,) for i, step in clips if step in lost]
-        self._connection.executemany("DELETE FROM actions WHERE id = ?", unneeded)
-
-    def _spoken_of(self, optimizer: int) -> tuple[list[int], list[tuple[int, int]]]:
-        """Return steps of findings and actions; of clipping, which may be all, row and step."""
-        named, clips = [], []
-        for table in ("findings", "actions"):
-            for i, text in self._connection.execute(f"SELECT id, record FROM {table}"):  # noqa: S608 - our own names
-                record = json.loads(text)
-                if record.get("optimizer_index", 0) != optimizer:
-                    continue
-                if record.get("what") == "clip":
-                    clips.append((int(i), record["step"]))
-                else:
-                    named.append(record["step"])
-        return named, clips
 
     def _layout(self, frame: Frame) -> int:
         key = (frame.optimizer_index, frame.layers, frame.roles, frame.is_sampled.tobytes())

@@ -81,10 +81,11 @@ TABLES: Final = {
     ),
     "findings": (
         "CREATE TABLE findings (id INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, "
-        "record TEXT NOT NULL)"
+        "optimizer INTEGER NOT NULL, step INTEGER NOT NULL, record TEXT NOT NULL)"
     ),
     "actions": (
         "CREATE TABLE actions (id INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, "
+        "optimizer INTEGER NOT NULL, step INTEGER NOT NULL, what TEXT NOT NULL, "
         "record TEXT NOT NULL)"
     ),
     "histogram": "CREATE TABLE histogram (id INTEGER PRIMARY KEY, data BLOB NOT NULL)",

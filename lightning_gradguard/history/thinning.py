@@ -10,12 +10,26 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["kept_steps", "most_steps"]
+__all__ = ["ACTED", "BUCKET", "FOUND", "densest", "kept_steps", "most_steps"]
 
 _BYTES: Final = 200_000_000
 _FEWEST: Final = 2000
-_BUCKET: Final = 4
-_MOST_SPECIAL: Final = 0.2
+BUCKET: Final = 8
+"""So many steps that follow each other are thinned together."""
+_STAYS: Final = 4
+FOUND: Final = 1e6
+"""What a step weighs that a finding names, and the first whose global norm is not finite."""
+ACTED: Final = 20.0
+"""What a step weighs at which an action begins, in usual distances."""
+_FURTHEST: Final = 1e5
+_LEAST_SPREAD: Final = 0.25
+"""Octaves that a norm varies by at least, as far as this is concerned."""
+_OCTAVES: Final = 150.0
+"""As far from 1 are zero and infinity, which is beyond every float32."""
+_LOSS_SPREAD: Final = 1e-3
+_NUMBERS_AT_ONCE: Final = 1 << 22
+
+Floats = npt.NDArray[np.floating]
 
 
 def most_steps(layers: int, statistics: int) -> int:
@@ -28,53 +42,82 @@ def most_steps(layers: int, statistics: int) -> int:
     return max(_FEWEST, _BYTES // (4 * statistics * max(1, layers)))
 
 
-def kept_steps(
-    steps: npt.NDArray[np.int64],
-    norms: npt.NDArray[np.float64],
-    layer_norms: npt.NDArray[np.float32],
-    spoken_of: npt.NDArray[np.bool_],
-) -> npt.NDArray[np.bool_]:
-    """Return which of the oldest steps stay: about half of them.
+def densest(steps: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+    """Return the half of the buckets that lie closest together, as rows, shape ``(m, 8)``.
 
-    Those that a later attempt made again go. Of each four that follow each other, the one with
-    the largest and the one with the smallest global norm stay. So do all that a finding or an
-    action names, the first that is not finite, and those with a layer's largest or smallest
-    gradient norm, as long as they are not more than a fifth.
+    So all the past is shown about equally well, however long it is.
 
     Args:
         steps: In the order written, shape ``(n,)``.
-        norms: Global gradient norm, shape ``(n,)``.
-        layer_norms: Gradient norm, shape ``(n, layers)``.
-        spoken_of: Whether a finding or an action names the step, shape ``(n,)``.
 
     Example:
-        >>> norms = np.array([1.0, 9.0, 2.0, 3.0, 5.0, 5.0, np.nan, 4.0])
-        >>> kept_steps(np.arange(8), norms, norms[:, None], np.arange(8) == 2).tolist()
-        [True, True, True, False, False, False, True, True]
+        >>> densest(np.array([*range(0, 80, 10), *range(80, 88)])).tolist()
+        [[8, 9, 10, 11, 12, 13, 14, 15]]
     """
-    latest = np.ones(len(steps), dtype=bool)
-    # Not those of equal number, which a gradient scaler makes; a reader drops what is too much.
-    latest[:-1] = steps[:-1] <= np.minimum.accumulate(steps[::-1])[::-1][1:]
-    rows = np.flatnonzero(latest)
-    kept = np.zeros(len(steps), dtype=bool)
-    ranked = np.where(np.isfinite(norms), norms, np.inf)
-    for start in range(0, len(rows), _BUCKET):
-        bucket = rows[start : start + _BUCKET]
-        kept[bucket[ranked[bucket].argmax()]] = kept[bucket[ranked[bucket].argmin()]] = True
-    broken = rows[~np.isfinite(norms[rows])]
-    kept[broken[:1]] = True
-    kept[_extremes(layer_norms, rows)] = True
-    return kept & latest | spoken_of & latest
-
-
-def _extremes(norms: npt.NDArray[np.float32], rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Return the rows that hold extremes of most layers."""
-    if not len(rows) or not norms.shape[1]:
-        return rows[:0]
-    finite = norms[rows]
-    low = np.where(np.isfinite(finite), finite, np.inf).argmin(axis=0)
-    high = np.where(np.isfinite(finite), finite, -np.inf).argmax(axis=0)
-    found, counts = np.unique(np.concatenate([low, high]), return_counts=True)
-    most = max(1, int(_MOST_SPECIAL * len(rows)))
-    chosen: npt.NDArray[np.intp] = rows[found[np.argsort(-counts, kind="stable")[:most]]]
+    count = len(steps) // BUCKET
+    rows = np.arange(count * BUCKET).reshape(count, BUCKET)
+    spans = steps[rows[:, -1]] - steps[rows[:, 0]]
+    chosen: npt.NDArray[np.intp] = rows[np.sort(np.argsort(spans, kind="stable")[: count // 2])]
     return chosen
+
+
+def kept_steps(
+    global_norms: Floats, layer_norms: Floats, losses: Floats, weights: Floats
+) -> npt.NDArray[np.bool_]:
+    """Return which steps stay: of each eight that follow each other, four.
+
+    Those that stand out most: whose loss, global norm or norm of any layer is furthest from what is
+    usual among the eight, in terms of how much it usually varies; before them what was spoken of.
+
+    Args:
+        global_norms: Global gradient norm, shape ``(n,)``; ``n`` is a multiple of eight.
+        layer_norms: Gradient norm, shape ``(n, layers)``; NaN is not measured.
+        losses: Shape ``(n,)``; NaN is not measured.
+        weights: What was said of a step, in usual distances: `FOUND`, `ACTED` or 0, ``(n,)``.
+
+    Example:
+        >>> norms, losses = np.array([1.0, 9.0, 1.1, 1.0, 0.9, 1.0, 1.0, 1.0]), np.ones(8)
+        >>> losses[4], weights = 8.0, np.array([0, 0, 0, 0, 0, 0, FOUND, ACTED])
+        >>> kept_steps(norms, norms[:, None], losses, weights).tolist()
+        [False, True, False, False, True, False, True, True]
+    """
+    weights = weights + np.minimum(_standing(global_norms, layer_norms, losses), _FURTHEST)
+    weights[np.flatnonzero(~np.isfinite(global_norms))[:1]] += FOUND
+    order = np.argsort(-weights.reshape(-1, BUCKET), axis=1, kind="stable")[:, :_STAYS]
+    kept = np.zeros((len(order), BUCKET), dtype=np.bool_)
+    np.put_along_axis(kept, order, values=True, axis=1)
+    return kept.reshape(-1)
+
+
+def _standing(global_norms: Floats, layer_norms: Floats, losses: Floats) -> Floats:
+    """Return how far each step is from what is usual among its eight, in usual distances."""
+    losses = np.clip(losses, -1e100, 1e100)
+    least = _LOSS_SPREAD * _middle(np.abs(losses)[:, None], axis=0)
+    found = _distance(losses[:, None], np.maximum(least, 1e-30))
+    # What was not finite is as far away as can be, and not unknown as a layer's.
+    whole = np.where(np.isnan(global_norms), np.inf, global_norms)[:, None]
+    at_once = max(1, _NUMBERS_AT_ONCE // len(losses))
+    parts = [layer_norms[:, k : k + at_once] for k in range(0, layer_norms.shape[1], at_once)]
+    for norms in (whole, *parts):
+        with np.errstate(divide="ignore"):
+            octaves = np.clip(np.log2(np.abs(norms)), -_OCTAVES, _OCTAVES)
+        found = np.maximum(found, _distance(octaves, np.array(_LEAST_SPREAD)))
+    return found
+
+
+def _distance(values: Floats, least: Floats) -> Floats:
+    """Return the furthest that a row is from the middle of its eight, of any column."""
+    grouped = values.reshape(-1, BUCKET, values.shape[1])
+    away = np.abs(grouped - _middle(grouped, axis=1))
+    usual = _middle(_middle(away, axis=1)[:, 0], axis=0)
+    scaled = away / np.fmax(usual, least)
+    furthest: Floats = np.where(np.isnan(scaled), 0.0, scaled).max(axis=2, initial=0.0)
+    return furthest.reshape(-1)
+
+
+def _middle(values: Floats, axis: int) -> Floats:
+    """Return the lower median of what is known along an axis, which stays; NaN where nothing is."""
+    ordered = np.sort(values, axis=axis)  # what is not known comes last
+    known = np.count_nonzero(~np.isnan(values), axis=axis, keepdims=True)
+    middle: Floats = np.take_along_axis(ordered, np.maximum(known - 1, 0) // 2, axis=axis)
+    return middle

@@ -84,7 +84,7 @@ class GradientHealth(base_plugin.TBPlugin):  # type: ignore[misc]
         return _json(self._of_run(query, view.overview) | {"name": query["run"]})
 
     def _heatmap(self, query: Mapping[str, str]) -> Answer:
-        first, last = (int(query[key]) if query.get(key) else None for key in ("first", "last"))
+        first, last = _span(query)
         draw = partial(
             view.heatmap,
             statistic=query["statistic"],
@@ -97,7 +97,8 @@ class GradientHealth(base_plugin.TBPlugin):  # type: ignore[misc]
         return "200 OK", _BYTES, self._of_run(query, draw)
 
     def _lines(self, query: Mapping[str, str]) -> Answer:
-        return self._of_layer(query, view.lines)
+        first, last = _span(query)
+        return self._of_layer(query, partial(view.lines, first=first, last=last))
 
     def _histogram(self, query: Mapping[str, str]) -> Answer:
         return self._of_layer(query, view.histogram)
@@ -108,7 +109,8 @@ class GradientHealth(base_plugin.TBPlugin):  # type: ignore[misc]
         return "200 OK", _BYTES, self._of_run(query, draw)
 
     def _scalars(self, query: Mapping[str, str]) -> Answer:
-        draw = partial(view.scalars, optimizer_index=int(query.get("optimizer", 0)))
+        index, (first, last) = int(query.get("optimizer", 0)), _span(query)
+        draw = partial(view.scalars, optimizer_index=index, first=first, last=last)
         return "200 OK", _BYTES, self._of_run(query, draw)
 
     def _of_run(self, query: Mapping[str, str], draw: Callable[[Run], T]) -> T:
@@ -120,6 +122,12 @@ class GradientHealth(base_plugin.TBPlugin):  # type: ignore[misc]
             raise ValueError(msg)
         with load_run(path) as run:
             return draw(run)
+
+
+def _span(query: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """Return the first and the last step asked for."""
+    first, last = (int(query[key]) if query.get(key) else None for key in ("first", "last"))
+    return first, last
 
 
 def _page() -> list[str]:

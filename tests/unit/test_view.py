@@ -27,7 +27,7 @@ def run_of(values, steps=None, layers=None, nonfinite=None, counts=None, **scala
         statistics=tuple(stored),
         scalars=tuple(scalars),
         findings=(),
-        actions=(),
+        action_bunches=list,
         layers=lambda _i=0: found,
         steps=lambda _i=0: steps.astype(np.int64),
         statistic=lambda name, _i=0: stored[name],
@@ -61,16 +61,38 @@ def test_one_step_far_from_the_others_is_seen_among_ten_thousand(spike):
     assert np.count_nonzero(cells) == 1
 
 
+def special_of(run, **options):
+    return view.unpack(view.heatmap(run, "grad_norm", **options))[1]["special"]
+
+
 def test_zero_nonfinite_and_unmeasured_are_told_apart_in_a_crowd():
     values = np.ones((1000, 3))
     values[501, 0] = 0.0
     values[502, 1] = np.inf
     values[500:510, 2] = np.nan
+    values[600:610, 0] = 0.0
+    values[610:620, 0] = np.inf
+    values[620:630, 0] = [0.0, np.inf] * 5
     _, cells = cells_of(run_of(values), columns=100)
-    assert cells[0, 50] == -np.inf
-    assert cells[1, 50] == np.inf
+    special = special_of(run_of(values), columns=100)
+    assert special[:, 50].tolist() == [1, 2, 0]
+    assert np.count_nonzero(special) == 2
+    assert cells[0, 60:63].tolist() == [-np.inf, np.inf, np.inf]
     assert np.isnan(cells[2, 50])
-    assert np.count_nonzero(cells) == 3
+    assert np.count_nonzero(cells) == 4
+
+
+@pytest.mark.parametrize("odd", [(0.0, 1), (np.inf, 2)])
+def test_what_is_special_hides_no_spike_in_its_column(odd):
+    values = np.ones((10_000, 1))
+    values[5001, 0], values[5002, 0] = odd[0], 1e6
+    _, cells = cells_of(run_of(values), columns=100)
+    assert cells[0, 50] == pytest.approx(np.log2(1e6), rel=1e-3)
+    assert special_of(run_of(values), columns=100)[0, 50] == odd[1]
+
+
+def test_nothing_is_sent_of_what_is_special_where_nothing_is():
+    assert special_of(run_of(np.ones((10, 2)))).size == 0
 
 
 def test_a_norm_that_skips_what_is_not_finite_is_marked_all_the_same():
@@ -108,14 +130,25 @@ def test_medians_are_those_of_the_finite_values():
 
 
 @pytest.mark.parametrize("extreme", [0.0, 1e9, np.inf])
-def test_lines_keep_the_extremes_of_each_column(extreme):
+def test_lines_keep_the_extremes_of_each_column_at_their_steps(extreme):
     values = np.ones((5000, 1))
     values[1234, 0] = extreme
     header, arrays = view.unpack(view.lines(run_of(values), "layer0", columns=50))
     assert header["names"] == ["grad_norm"]
-    assert extreme in arrays["y"][0]
-    assert len(arrays["x"]) == 100
-    assert (np.diff(arrays["x"]) > 0).all()
+    assert len(arrays["x"]) <= 100
+    np.testing.assert_array_equal(arrays["y"][0], values[arrays["x"].astype(int), 0])
+    assert 1234 in arrays["x"]
+
+
+def test_lines_of_a_few_steps_are_those_steps():
+    run = run_of(np.arange(1000.0)[:, None], loss=np.arange(1000.0))
+    for packed in (
+        view.lines(run, "layer0", first=500, last=519),
+        view.scalars(run, first=500, last=519),
+    ):
+        arrays = view.unpack(packed)[1]
+        assert arrays["x"].tolist() == list(range(500, 520))
+        assert arrays["y"][0].tolist() == list(range(500, 520))
 
 
 def test_scalars_share_one_axis_and_keep_gaps():
@@ -140,22 +173,26 @@ def test_a_share_is_drawn_as_it_is_and_a_zero_in_it_is_nothing_special():
     np.testing.assert_array_equal(arrays["cells"], [[0.0, 1.0], [0.5, np.nan]])
 
 
-def test_lines_of_a_column_are_its_extremes_in_the_order_they_came():
+def test_lines_of_a_column_are_the_extremes_of_all_that_is_drawn():
     chance = np.random.default_rng(0)
-    values = chance.normal(size=(1000, 1)).astype(np.float32)
-    values[chance.random(1000) < 0.2] = np.nan
+    values = chance.normal(size=(1000, 3)).astype(np.float32)
+    values[chance.random((1000, 3)) < 0.2] = np.nan
     values[300:330] = np.nan
-    _, arrays = view.unpack(view.lines(run_of(values), "layer0", columns=37))
-    steps = np.arange(1000)
-    which = (steps / (1000 / 37)).astype(int)
-    expected = []
+    run = run_of(values)
+    run.layer = lambda _name, _i=0: {f"s{k}": values[:, k] for k in range(3)}
+    _, arrays = view.unpack(view.lines(run, "layer0", columns=37))
+    chosen = arrays["x"].astype(int)
+    np.testing.assert_array_equal(arrays["y"], values[chosen].T)
+    which = (np.arange(1000) / (1000 / 37)).astype(int)
     for column in range(37):
-        part = values[which == column, 0]
-        if np.isnan(part).all():
-            expected += [np.nan, np.nan]
-        else:
-            expected += [part[i] for i in sorted([np.nanargmin(part), np.nanargmax(part)])]
-    np.testing.assert_array_equal(arrays["y"][0], np.array(expected, np.float32))
+        there = np.intersect1d(np.flatnonzero(which == column), chosen)
+        assert len(there)
+        for row in values.T:
+            part = row[which == column]
+            if not np.isnan(part).all():
+                assert {np.nanargmin(part), np.nanargmax(part)} <= set(
+                    (there - np.flatnonzero(which == column)[0]).tolist()
+                )
 
 
 def test_a_histogram_shows_the_octaves_in_use_and_no_count_vanishes():

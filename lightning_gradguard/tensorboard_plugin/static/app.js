@@ -145,7 +145,7 @@ async function fill(app, one) {
       source.heatmap(one.name, {statistic: state.statistic, optimizer: one.part.index,
         relative: state.mode === "last" ? "last" : "none",
         first: state.ends?.[0], last: state.ends?.[1], columns: COLUMNS}),
-      recall(app, "scalars", one.name, one.part.index),
+      recall(app, "scalars", one.name, one.part.index, state.ends),
     ]);
   } catch (error) {
     one.error = `${one.name}: ${error.message}`;
@@ -204,7 +204,7 @@ function showLayer(app) {
     const having = shown.filter(({part}) => part.layers.includes(layer));
     if (app.parts.detail.dataset.layer !== layer) app.parts.detail.replaceChildren(layerTitle(app, layer));
     const found = await Promise.all(having.map(async (one) => ({one,
-      lines: await recall(app, "lines", one.name, layer, one.part.index),
+      lines: await recall(app, "lines", one.name, layer, one.part.index, app.state.ends),
       histogram: await recall(app, "histogram", one.name, layer, one.part.index)})));
     if (turn === app.turn && layer === app.state.layer) drawLayer(app, layer, found);
   })();

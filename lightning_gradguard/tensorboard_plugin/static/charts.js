@@ -30,7 +30,7 @@ export function lineChart(app, group, home, title, series, {log, unit}) {
   const options = {
     width: Math.max(240, box.clientWidth), height: 150, legend: {show: series.length > 1},
     cursor: {sync: {key: "gradguard"}, drag: {x: true, y: false, setScale: false}},
-    scales: {x: {time: false, range: () => app.extent}, y: unit ? {range: [0, 1.05]} : {}},
+    scales: {x: {time: false, range: () => app.extent}, y: unit ? {range: (_, __, high) => [0, Math.max(1.05, 1.05 * (high ?? 1))]} : {}},
     axes: axes(ink, log),
     series: [{label: "step", value: (_, v) => (v === null ? "–" : Math.floor(v))}, ...series.map((one, k) => ({
       label: clean(one.label), stroke: inks[k % inks.length], width: 1.5, dash: one.dash,

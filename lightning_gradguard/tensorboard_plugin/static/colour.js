@@ -19,11 +19,13 @@ export function ramp(share, around) {
   return stops[low].map((c, k) => Math.round(c + (stops[low + 1][k] - c) * (place - low)));
 }
 
-export function cellColour(value, range, around) {
-  if (Number.isNaN(value)) return null;
-  if (value === -Infinity) return ZERO;
-  if (value === Infinity) return NONFINITE;
-  return ramp((value - range[0]) / (range[1] - range[0] || 1), around);
+export const SPECIAL = [null, ZERO, NONFINITE];
+
+// The upper and the lower half of a cell; null where nothing was measured.
+export function cellColours({value, special}, range, around) {
+  const colour = Number.isNaN(value) ? null : ramp((value - range[0]) / (range[1] - range[0] || 1), around);
+  const beside = SPECIAL[special];
+  return [colour ?? beside, beside ?? colour];
 }
 
 // The range of what is finite, without the outermost half per cent; symmetric around 0 if asked.

@@ -68,15 +68,16 @@ export function findingItem(finding, openLayer) {
     finding.advice ? make("div", {className: "gg-advice"}, "Try: ", clean(finding.advice)) : null);
 }
 
-export function actionsTable(actions) {
-  const counts = new Map();
+// `thinned` counts those that are no longer in the file, by kind.
+export function actionsTable(actions, thinned = {}) {
+  const kinds = new Map();
   for (const action of actions) {
     const key = `${action.dry_run ? "would have: " : ""}${action.what}`;
-    const known = counts.get(key) || {count: 0, first: action.step, last: action.step, why: action.why};
-    counts.set(key, {...known, count: known.count + 1, last: action.step});
+    const known = kinds.get(key) || {times: Number(thinned[action.what]) || 0, first: action.step, why: action.why};
+    kinds.set(key, {...known, times: known.times + action.times, last: action.last_step});
   }
   return make("table", {className: "gg-table"},
     make("tr", {}, ...["action", "times", "first step", "last step", "reason"].map((t) => make("th", {}, t))),
-    ...[...counts].map(([what, one]) => make("tr", {},
-      ...[what, one.count, one.first, one.last, one.why].map((t) => make("td", {}, clean(t))))));
+    ...[...kinds].map(([what, one]) => make("tr", {},
+      ...[what, one.times, one.first, one.last, one.why].map((t) => make("td", {}, clean(t))))));
 }

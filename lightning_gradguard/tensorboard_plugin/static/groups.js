@@ -35,21 +35,32 @@ export function rowsOf(layers, filter, folded) {
   });
 }
 
-// What a row shows in a column: of several layers, what is worst.
-export function rowValue(map, row, column) {
-  return map.shown[worstOf(map, row, column) * map.steps.length + column];
+// What a row shows in a column: what is finite and furthest from its median, and beside it what is
+// special: 0 nothing, 1 an exact zero, 2 what is not finite.
+export function rowCell(map, row, column) {
+  let [value, furthest, special] = [NaN, -1, 0];
+  for (const index of row.members) {
+    special = Math.max(special, specialOf(map, index, column));
+    const one = map.shown[index * map.steps.length + column];
+    const away = Math.abs(one - (map.usual[index] ?? 0));
+    if (Number.isFinite(one) && away > furthest) [value, furthest] = [one, away];
+  }
+  return {value, special};
 }
 
-// The layer of a row that stands out in a column: not finite, else zero, else furthest from its median.
+export function specialOf(map, index, column) {
+  const place = index * map.steps.length + column;
+  const value = map.cells[place];
+  if (value === Infinity) return 2;
+  if (value === -Infinity) return 1;
+  return map.special.length ? map.special[place] : 0;
+}
+
+// The layer of a row that stands out in a column: what is special, then what is furthest from its median.
 export function worstOf(map, row, column) {
-  const width = map.steps.length;
-  let [worst, furthest] = [row.members[0], -1];
-  for (const index of row.members) {
-    const value = map.shown[index * width + column];
-    if (value === Infinity) return index;
-    if (Number.isNaN(value)) continue;
-    const away = value === -Infinity ? 1e9 : Math.abs(value - (map.usual[index] ?? 0));
-    if (away > furthest) [furthest, worst] = [away, index];
-  }
-  return worst;
+  const weight = (index) => {
+    const away = Math.abs(map.shown[index * map.steps.length + column] - (map.usual[index] ?? 0));
+    return 1e9 * specialOf(map, index, column) + (Number.isFinite(away) ? away : 0);
+  };
+  return row.members.reduce((a, b) => (weight(b) > weight(a) ? b : a));
 }

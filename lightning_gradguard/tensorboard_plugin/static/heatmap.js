@@ -1,8 +1,8 @@
 // The picture: layers in depth order by steps, with findings and actions marked on it.
 
-import {cellColour, severityOf} from "./colour.js";
+import {cellColours, severityOf} from "./colour.js";
 import {clean} from "./dom.js";
-import {rowValue} from "./groups.js";
+import {rowCell} from "./groups.js";
 
 const STRIP = 16;
 const AXIS = 20;
@@ -51,14 +51,15 @@ function layoutOf(canvas, rows, ends) {
   return {pen, ink: getComputedStyle(canvas).color, left, inner, rowHeight, top: STRIP, x, width, height};
 }
 
-// One pixel per cell, to be stretched.
+// Two pixels per cell, one above the other, to be stretched: the value, and what is special beside it.
 function cellsOf({map, rows, range, around}) {
   const width = map.steps.length;
-  const image = new ImageData(Math.max(1, width), Math.max(1, rows.length));
+  const image = new ImageData(Math.max(1, width), Math.max(1, 2 * rows.length));
   rows.forEach((row, r) => {
     for (let c = 0; c < width; c++) {
-      const colour = cellColour(rowValue(map, row, c), range, around);
-      if (colour) image.data.set([...colour, 255], (r * width + c) * 4);
+      cellColours(rowCell(map, row, c), range, around).forEach((colour, half) => {
+        if (colour) image.data.set([...colour, 255], ((2 * r + half) * width + c) * 4);
+      });
     }
   });
   const small = document.createElement("canvas");
@@ -76,7 +77,7 @@ function columns(pen, cells, map, rows, {x, rowHeight}) {
   for (let from = 0, to; from < count; from = to) {
     const step = edges[from + 1] - edges[from];
     for (to = from + 1; to < count && Math.abs(edges[to + 1] - edges[to] - step) < 1e-6;) to++;
-    pen.drawImage(cells, from, 0, to - from, rows, edges[from], STRIP, edges[to] - edges[from], rows * rowHeight);
+    pen.drawImage(cells, from, 0, to - from, 2 * rows, edges[from], STRIP, edges[to] - edges[from], rows * rowHeight);
   }
 }
 

@@ -1,9 +1,9 @@
 // The heatmaps of the runs shown: drawn, legend, pointer and keyboard.
 
-import {cellColour, ramp} from "./colour.js";
+import {NONFINITE, ramp, ZERO} from "./colour.js";
 import {clean, make, short} from "./dom.js";
-import {rowsOf, worstOf} from "./groups.js";
-import {A_DRAG, cellAt, drawHeatmap, stepAt} from "./heatmap.js";
+import {rowsOf, specialOf, worstOf} from "./groups.js";
+import {A_DRAG, cellAt, drawHeatmap, stepAt, ticks} from "./heatmap.js";
 
 const MOVES = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1],
   Home: [0, -1e9], End: [0, 1e9], PageUp: [-10, 0], PageDown: [10, 0]};
@@ -64,15 +64,23 @@ function tellMark(app, one, px) {
   const near = (item) => Math.abs(one.layout.x(item.step + 0.5) - px) < 6;
   const mine = (list) => list.filter((item) => item.optimizer_index === one.part.index && near(item));
   const said = [...mine(one.overview.findings).map((f) => `step ${f.step}: ${f.kind.replaceAll("_", " ")} ${f.state}, ${f.message}`),
-    ...mine(one.overview.actions).map((a) => `step ${a.step}: ${a.what}${a.why ? `, ${a.why}` : ""}`)];
+    ...mine(one.overview.actions).map(actionText)];
   if (said.length) one.readout.textContent = clean(said.slice(0, 4).join(" · "));
+}
+
+function actionText({step, times, last_step: last, what, why}) {
+  const when = times > 1 ? `steps ${step} to ${last}: ${what}, ${times} times` : `step ${step}: ${what}`;
+  return why ? `${when}, ${why}` : when;
 }
 
 function valueText(app, one, index, column) {
   const raw = one.map.cells[index * one.map.steps.length + column];
-  if (Number.isNaN(raw)) return "not measured";
-  if (raw === Infinity) return "not finite";
-  if (raw === -Infinity) return "exactly 0";
+  const special = ["", "exactly 0", "not finite"][specialOf(one.map, index, column)];
+  if (!Number.isFinite(raw)) return special || "not measured";
+  return `${sizeText(app, one, index, raw)}${special && `, and ${special} at times`}`;
+}
+
+function sizeText(app, one, index, raw) {
   if (!app.isLog) return short(raw);
   if (app.state.mode === "last") return `${short(2 ** raw)} × last layer`;
   const usual = one.map.medians[index];
@@ -161,25 +169,38 @@ export function drawLegend(app) {
     ? make("span", {}, "10", make("sup", {}, String(Number(power.toFixed(1)))), around ? " ×" : "")
     : make("span", {}, short(power)));
   app.parts.legend.replaceChildren(
-    make("span", {}, end(range[0]), " ", rampBar(around), " ", end(range[1])),
-    app.isLog ? swatch(-Infinity, "exactly zero") : "", swatch(Infinity, "not finite"),
+    make("span", {}, end(range[0]), " ", rampBar(app), " ", end(range[1])),
+    app.isLog ? swatch(ZERO, "exactly zero") : "", swatch(NONFINITE, "not finite"),
     make("span", {}, make("span", {className: "gg-swatch gg-hatched"}), "not measured"),
     make("span", {}, "▼ finding"), make("span", {}, "❘ action"),
     make("span", {className: "gg-faint"}, "click: open a layer · drag: zoom · double-click: all steps"));
 }
 
-function rampBar(around) {
-  const bar = make("canvas", {width: 200, height: 12});
+// The colours, with a tick at each power of ten, or as many as there is room for.
+function rampBar({range, around, isLog, parts}) {
+  const [width, ratio] = [220, window.devicePixelRatio || 1];
+  const bar = make("canvas", {width: width * ratio, height: 26 * ratio, className: "gg-ramp"});
+  bar.style.width = `${width}px`;
   const pen = bar.getContext("2d");
-  for (let i = 0; i < 200; i++) {
-    pen.fillStyle = `rgb(${ramp(i / 199, around)})`;
+  pen.scale(ratio, ratio);
+  for (let i = 0; i < width; i++) {
+    pen.fillStyle = `rgb(${ramp(i / (width - 1), around)})`;
     pen.fillRect(i, 0, 1, 12);
+  }
+  pen.fillStyle = getComputedStyle(parts.legend).color;
+  pen.font = "10px system-ui, sans-serif";
+  pen.textAlign = "center";
+  for (const tick of isLog ? ticks(range, 4) : []) {
+    const x = ((tick - range[0]) / (range[1] - range[0])) * width;
+    if (x < 16 || x > width - 16) continue;
+    pen.fillRect(x - 0.5, 12, 1, 3);
+    pen.fillText(short(10 ** tick), x, 25);
   }
   return bar;
 }
 
-function swatch(value, text) {
+function swatch(colour, text) {
   const box = make("span", {className: "gg-swatch"});
-  box.style.background = `rgb(${cellColour(value, [0, 1], false)})`;
+  box.style.background = `rgb(${colour})`;
   return make("span", {}, box, text);
 }

@@ -68,5 +68,5 @@ export function drawFindings(app) {
   }));
   parts.actions.replaceChildren(...shown.filter(({overview}) => overview.actions.length).map(({name, overview}) =>
     make("div", {}, make("h2", {}, "What was done", several ? ` in ${clean(name)}` : ""),
-      actionsTable(overview.actions))));
+      actionsTable(overview.actions, overview.meta.thinned ?? {}))));
 }

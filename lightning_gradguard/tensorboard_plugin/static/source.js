@@ -19,11 +19,13 @@ export function serverSource(base) {
     runs: () => json("runs"),
     overview: (run) => json("overview", {run}),
     heatmap: (run, options) => packed("heatmap", {run, ...options}),
-    scalars: (run, optimizer) => packed("scalars", {run, optimizer}),
-    lines: (run, layer, optimizer) => packed("lines", {run, layer, optimizer}),
+    scalars: (run, optimizer, ends) => packed("scalars", {run, optimizer, ...spanOf(ends)}),
+    lines: (run, layer, optimizer, ends) => packed("lines", {run, layer, optimizer, ...spanOf(ends)}),
     histogram: (run, layer, optimizer) => packed("histogram", {run, layer, optimizer}),
   };
 }
+
+const spanOf = (ends) => (ends ? {first: ends[0], last: ends[1]} : {});
 
 export function inlineSource(page) {
   const read = (...key) => {
@@ -45,18 +47,29 @@ export function inlineSource(page) {
       const row = parts.layers.indexOf(layer);
       const names = overviewOf(run).statistics;
       const maps = names.map((name) => read("heatmap", run, name, "none", optimizer));
-      const x = Float64Array.from(maps[0].steps);
-      const y = new Float32Array(names.length * x.length);
-      maps.forEach((map, k) => {
-        for (let i = 0; i < x.length; i++) y[k * x.length + i] = valueOf(map, row * x.length + i);
-      });
-      return {names, x, y};
+      return linesOf(maps, row, names);
     },
     histogram: async (run, layer, optimizer) => read("histogram", run, layer, optimizer),
   };
 }
 
-const valueOf = (map, i) => (map.scale === "log2" ? 2 ** map.cells[i] : map.cells[i]);
+// Each column has two points: its value, and what else was in it.
+function linesOf(maps, row, names) {
+  const width = maps[0].steps.length;
+  const step = (i) => maps[0].steps[i] ?? (maps[0].last ?? 0) + 1;
+  const x = new Float64Array(2 * width);
+  for (let i = 0; i < width; i++) [x[2 * i], x[2 * i + 1]] = [step(i), (step(i) + step(i + 1)) / 2];
+  const y = new Float32Array(names.length * 2 * width);
+  maps.forEach((map, k) => {
+    for (let i = 0; i < width; i++) {
+      const cell = row * width + i;
+      const value = map.scale === "log2" ? 2 ** map.cells[cell] : map.cells[cell];
+      const beside = [value, 0, Infinity][map.special.length ? map.special[cell] : 0];
+      y.set([value, beside], k * 2 * width + 2 * i);
+    }
+  });
+  return {names, x, y};
+}
 
 function cutColumns(map, first, last) {
   if (first === undefined || first === null) return map;
@@ -64,10 +77,13 @@ function cutColumns(map, first, last) {
     const end = i + 1 < map.steps.length ? map.steps[i + 1] : map.last + 1;
     return end > first && step <= last;
   }).map(([, i]) => i);
-  const width = map.steps.length;
-  const cells = new Float32Array(kept.length * map.layers);
-  for (let row = 0; row < map.layers; row++) {
-    kept.forEach((i, k) => { cells[row * kept.length + k] = map.cells[row * width + i]; });
-  }
-  return {...map, cells, steps: kept.map((i) => map.steps[i]), last: Math.min(last, map.last)};
+  const cut = (numbers) => {
+    const found = new numbers.constructor(numbers.length ? kept.length * map.layers : 0);
+    for (let i = 0; i < found.length; i++) {
+      found[i] = numbers[Math.floor(i / kept.length) * map.steps.length + kept[i % kept.length]];
+    }
+    return found;
+  };
+  return {...map, cells: cut(map.cells), special: cut(map.special), steps: kept.map((i) => map.steps[i]),
+    last: Math.min(last, map.last)};
 }
