@@ -95,6 +95,23 @@ def write_odd_runs(folder: Path) -> None:
         frame = frame_of(step, [1.0, 2.0], ("critic.0", "critic.1"), optimizer_index=1)
         writer.add(Entry(frame))
     writer.close("finished")
+    write_crowded_run(folder)
+
+
+CROWD = 2400
+"""Steps of a run that has four in each column of the picture."""
+
+
+def write_crowded_run(folder: Path) -> None:
+    """Write a layer with a spike and a zero in one column, and with an infinity in another."""
+    odd = {1200: 1e6, 1201: 0.0, 1800: 1e6, 1801: float("inf")}
+    writer = Writer(folder / "crowded" / "gradguard" / "history.sqlite")
+    for step in range(CROWD):
+        frame = make_frame(step, [odd.get(step, 1.0), 1.0], layers=("odd", "plain"))
+        writer.add(Entry(frame))
+    for step in range(CROWD):
+        writer.add(Action(what="clip", step=step))
+    writer.close("finished")
 
 
 @pytest.fixture(scope="session")

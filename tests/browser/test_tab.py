@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from lightning_gradguard.events import Observation
 from lightning_gradguard.history.storage import Entry
 from lightning_gradguard.sinks import TensorBoardSink
-from tests.browser.conftest import FAULT, HOSTILE, STEPS, frame_of, served, write
+from tests.browser.conftest import CROWD, FAULT, HOSTILE, STEPS, frame_of, served, write
 
 pytestmark = pytest.mark.slow
 
@@ -102,6 +102,30 @@ def test_zero_and_what_is_not_finite_have_colours_of_their_own(opened):
     assert pixels(tab, 0.5, 0.125) == [0, 0, 0]
     assert pixels(tab, 0.5, 0.375) == [255, 0, 200]
     assert pixels(tab, 0.5, 0.625) not in ([0, 0, 0], [255, 0, 200])
+
+
+def test_a_zero_and_a_spike_in_one_column_are_both_seen(opened):
+    tab = opened("crowded")
+    usual, spike = pixels(tab, 0.25, 0.1), pixels(tab, 1202 / CROWD, 0.1)
+    assert pixels(tab, 0.25, 0.4) == usual
+    assert spike != usual
+    assert pixels(tab, 1202 / CROWD, 0.4) == [0, 0, 0]
+    assert (pixels(tab, 1802 / CROWD, 0.1), pixels(tab, 1802 / CROWD, 0.4)) == (
+        spike,
+        [255, 0, 200],
+    )
+    canvas = tab.locator(".gg-map canvas")
+    wide = canvas.evaluate("c => c.clientWidth")
+    left = min(230, round(0.3 * wide))
+    canvas.hover(position={"x": left + (wide - left - 10) * 1202 / CROWD, "y": 26})
+    expect(tab.locator(".gg-readout")).to_contain_text("and exactly 0 at times")
+
+
+def test_a_guard_that_acted_at_every_step_is_counted(opened):
+    tab = opened("crowded")
+    expect(tab.locator(".gg-actions tr").nth(1)).to_contain_text("clip")
+    cells = tab.locator(".gg-actions tr").nth(1).locator("td").all_inner_texts()
+    assert cells[1:4] == [str(CROWD), "0", str(CROWD - 1)]
 
 
 def test_a_finding_is_marked_at_its_step_and_at_its_layers_and_nowhere_else(opened):

@@ -194,7 +194,7 @@ function rampBar({range, around, isLog, parts}) {
     const x = ((tick - range[0]) / (range[1] - range[0])) * width;
     if (x < 16 || x > width - 16) continue;
     pen.fillRect(x - 0.5, 12, 1, 3);
-    pen.fillText(short(10 ** tick), x, 25);
+    pen.fillText(short(10 ** tick, 2), x, 25);
   }
   return bar;
 }
