@@ -1,0 +1,1 @@
+"""Inside the units and along time: what gradients of parameters cannot show."""
