@@ -55,8 +55,9 @@ def copied(batch: Any, device: torch.device) -> Any:  # noqa: ANN401 - any data 
         return parts if type(batch) is dict else _rebuilt(batch, parts, device)
     if type(batch) in {tuple, list}:
         return type(batch)(copied(part, device) for part in batch)
-    if isinstance(batch, tuple) and hasattr(type(batch), "_make") and not hasattr(batch, "to"):
-        return type(batch)._make(copied(part, device) for part in batch)
+    if isinstance(batch, tuple) and hasattr(batch, "_fields") and not hasattr(batch, "to"):
+        rebuilt: Any = type(batch)
+        return rebuilt(*(copied(part, device) for part in batch))
     return batch.to(device) if hasattr(batch, "to") else batch
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,15 +17,17 @@ from torch.func import functional_call
 
 from lightning_gradguard.errors import GradGuardError
 from lightning_gradguard.initialisation.batch import NOTHING, call, copied, split
+from lightning_gradguard.initialisation.layers import Layers
 from lightning_gradguard.initialisation.record import LayerSignal
 from lightning_gradguard.initialisation.recorder import Recorder, floating
-from lightning_gradguard.roles import Role
 
 __all__ = ["Ending", "Loss", "Task", "make_task"]
 
 Loss: TypeAlias = Callable[..., Tensor] | Literal["random"] | None
+_NOT_THEIR_OWN: Final = ("lightning.pytorch.core.module", "pytorch_lightning.core.module")
+"""Where the training step of a model is that has none."""
+
 Ending = Literal["training_step", "loss", "model", "random"]
-Layers: TypeAlias = Mapping[str, tuple[nn.Module, Role]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +134,11 @@ def _told(error: Exception, recorder: Recorder, ending: Ending) -> str:
 
 
 def make_task(
-    model: nn.Module, batch: Any, loss: Loss, layers: Layers, device: torch.device  # noqa: ANN401
+    model: nn.Module,
+    batch: Any,  # noqa: ANN401 - any data loader
+    loss: Loss,
+    layers: Layers,
+    device: torch.device,
 ) -> Task:
     """Return how a model is to be run: by its own training step, a given loss, or its output.
 
@@ -163,7 +169,7 @@ def has_training_step(model: nn.Module) -> bool:
     """Whether a model is one of Lightning's, with a training step of its own."""
     step = getattr(type(model), "training_step", None)
     home = getattr(step, "__module__", None) or ""
-    return callable(step) and home.partition(".")[0] not in {"lightning", "pytorch_lightning"}
+    return callable(step) and home not in _NOT_THEIR_OWN
 
 
 def _step(model: Any, batch: Any) -> Any:  # noqa: ANN401 - Lightning is not imported here

@@ -9,19 +9,40 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from typing import Any, Final, Literal
 
 from lightning_gradguard.roles import LEFT_OUT, Role
 
-__all__ = ["FEWEST_LAYERS", "LIMIT_DECADES", "LayerSignal", "Preflight", "Signal", "Status"]
+__all__ = [
+    "FEWEST_LAYERS",
+    "KEEPS_DECADES",
+    "LIMIT_DECADES",
+    "LayerSignal",
+    "Preflight",
+    "Signal",
+    "Status",
+]
 
 Status = Literal["kept", "shrinks", "grows", "lost", "nonfinite", "unknown"]
 
 LIMIT_DECADES: Final = 2.0
 """Decades from one end to the other from which on a signal is not kept; see the benchmark."""
 
+KEEPS_DECADES: Final = 1.0
+"""Decades up to which another initialisation is said to keep the signal: clearly within."""
+
 FEWEST_LAYERS: Final = 3
 """Layers with a weight matrix that it takes to speak of depth."""
+
+_NUMBERS: Final = (
+    "forward_ratio",
+    "backward_ratio",
+    "forward_decades_per_layer",
+    "backward_decades_per_layer",
+    "forward_decades",
+    "backward_decades",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +74,15 @@ class LayerSignal:
     def forward(self) -> float:
         """The forward signal: ``forward_std``, or ``forward_rms`` with a single example."""
         return self.forward_rms if math.isnan(self.forward_std) else self.forward_std
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether neither output nor gradient is infinite, and the output is a number."""
+        return math.isfinite(self.forward_rms) and not math.isinf(self.backward_rms)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as plain JSON types; None where a number is NaN or infinite."""
+        return {k: _finite(v) if isinstance(v, float) else v for k, v in asdict(self).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +132,44 @@ class Signal:
         """Gradient at the first layer over that at the last: both ratios run with the signal."""
         return _ratio([layer.backward_rms for layer in self.judged[::-1]])
 
+    @property
+    def worst_decades(self) -> float:
+        """The larger of what is added to the two, without its sign; infinite if it is unknown."""
+        both = (abs(self.forward_decades), abs(self.backward_decades))
+        return math.inf if any(map(math.isnan, both)) else max(both)
+
+    @property
+    def status(self) -> Status:
+        """Whether the signal is kept, in one word."""
+        if not all(layer.is_finite for layer in self.layers):
+            return "nonfinite"
+        if len(self.judged) < FEWEST_LAYERS:
+            return "unknown"
+        known = [d for d in (self.forward_decades, self.backward_decades) if not math.isnan(d)]
+        worst = max(known, key=abs, default=0.0)
+        if abs(worst) >= LIMIT_DECADES:
+            return "shrinks" if worst < 0.0 else "grows"
+        return "lost" if self.unreached or self.silent else "kept"
+
+    @property
+    def unreached(self) -> tuple[LayerSignal, ...]:
+        """The first layers, if no gradient arrives there; a layer in between is no matter."""
+        return tuple(takewhile(lambda layer: not layer.backward_rms > 0.0, self.judged))
+
+    @property
+    def silent(self) -> tuple[LayerSignal, ...]:
+        """The last layers, if all examples look alike there, in the order of first calls."""
+        return tuple(takewhile(lambda layer: not layer.forward > 0.0, self.judged[::-1]))[::-1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain JSON types; None where a number is NaN or infinite."""
+        return {
+            "initialisation": self.initialisation,
+            "status": self.status,
+            **{name: _finite(getattr(self, name)) for name in _NUMBERS},
+            "layers": [layer.to_dict() for layer in self.layers],
+        }
+
 
 def _slope(values: Sequence[float]) -> float:
     """Return decades per layer, by least squares; NaN with fewer than two usable values."""
@@ -117,3 +185,105 @@ def _ratio(values: Sequence[float]) -> float:
     if not values or not values[0] > 0.0:
         return math.nan
     return values[-1] / values[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preflight:
+    """What the initialisation check measured. ``print`` it, or see ``verdict``.
+
+    Attributes:
+        given: With the weights as they are.
+        alternatives: With the weight matrices drawn by Xavier's rule, He's, and orthogonal; all
+            else, biases included, as given.
+        ending: Where the gradient came from: the model's ``"training_step"``; the ``"loss"`` that
+            was given; a loss that the ``"model"`` itself returned; or ``"random"``, a random
+            gradient of unit variance at the output.
+        seed: What random numbers came from.
+        notes: What is to be known beside the numbers, one sentence each.
+        zero_layers: Layers with weights that are all zero.
+    """
+
+    given: Signal
+    alternatives: tuple[Signal, ...] = ()
+    ending: str = "random"
+    seed: int = 0
+    notes: tuple[str, ...] = ()
+    zero_layers: tuple[str, ...] = ()
+
+    @property
+    def layers(self) -> tuple[LayerSignal, ...]:
+        """The layers with a weight matrix as they are, in the order of first calls."""
+        return self.given.layers
+
+    @property
+    def forward_ratio(self) -> float:
+        """Forward signal at the last layer over that at the first."""
+        return self.given.forward_ratio
+
+    @property
+    def backward_ratio(self) -> float:
+        """Gradient at the first layer over that at the last."""
+        return self.given.backward_ratio
+
+    @property
+    def forward_decades_per_layer(self) -> float:
+        """What a layer adds to the forward signal; below 0 it shrinks."""
+        return self.given.forward_decades_per_layer
+
+    @property
+    def backward_decades_per_layer(self) -> float:
+        """What a layer adds to the gradient on its way to the input; below 0 it shrinks."""
+        return self.given.backward_decades_per_layer
+
+    @property
+    def status(self) -> Status:
+        """Whether the signal is kept, in one word; ``"unknown"`` where nothing can be said."""
+        is_stopped = bool(self.zero_layers) and self.given.status == "lost"
+        return "unknown" if is_stopped else self.given.status
+
+    @property
+    def is_faulty(self) -> bool:
+        """Whether the signal shrinks, grows, gets lost or is not finite."""
+        return self.status not in {"kept", "unknown"}
+
+    @property
+    def keepers(self) -> tuple[Signal, ...]:
+        """The alternatives with which the signal was measured to be clearly kept, best first."""
+        kept = [
+            signal
+            for signal in self.alternatives
+            if signal.status == "kept" and signal.worst_decades <= KEEPS_DECADES
+        ]
+        return tuple(sorted(kept, key=lambda signal: signal.worst_decades))
+
+    @property
+    def verdict(self) -> str:
+        """What was found, in a sentence."""
+        # Imported late: the words are made from this record, not the other way round.
+        from lightning_gradguard.initialisation.words import verdict
+
+        return verdict(self)
+
+    def __str__(self) -> str:
+        """Return verdict and numbers as plain text, at most 80 columns wide."""
+        from lightning_gradguard.initialisation.words import lines
+
+        return "\n".join(lines(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain JSON types; None where a number is NaN or infinite."""
+        return {
+            "verdict": self.verdict,
+            "is_faulty": self.is_faulty,
+            **self.given.to_dict(),
+            "status": self.status,
+            "alternatives": [signal.to_dict() for signal in self.alternatives],
+            "ending": self.ending,
+            "seed": self.seed,
+            "notes": list(self.notes),
+            "zero_layers": list(self.zero_layers),
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -6,6 +6,7 @@ first calls. Only looks: outputs and gradients go on as they are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,29 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from lightning_gradguard.initialisation.layers import Layers
 from lightning_gradguard.initialisation.record import LayerSignal
-from lightning_gradguard.roles import Role
-from lightning_gradguard.scope import ROOT, clean_name, is_matrix, role_of
+from lightning_gradguard.scope import ROOT, clean_name
 
-__all__ = ["Recorder", "matrix_layers", "root_mean_square", "spread"]
-
-
-def matrix_layers(model: nn.Module) -> dict[str, tuple[nn.Module, Role]]:
-    """Return the layers with a weight matrix, by name; a shared one by its first name.
-
-    Example:
-        >>> list(matrix_layers(nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3), nn.ReLU())))
-        ['0']
-    """
-    found = {}
-    for name, module in model.named_modules():
-        inside = getattr(module, "parametrizations", None)
-        made = inside.parameters() if isinstance(inside, nn.Module) else ()
-        role = role_of(module)
-        own = [*module.parameters(recurse=False), *made]
-        if any(is_matrix(p) for p in own) and role not in {"norm", "vectors", "container"}:
-            found[clean_name(name) or ROOT] = (module, role)
-    return found
+__all__ = ["Recorder", "floating", "root_mean_square", "spread"]
 
 
 def root_mean_square(values: Tensor) -> Tensor:
@@ -107,7 +90,7 @@ class Recorder:
         last_called: Name of the module that was called last.
     """
 
-    def __init__(self, model: nn.Module, layers: Mapping[str, tuple[nn.Module, Role]]) -> None:
+    def __init__(self, model: nn.Module, layers: Layers) -> None:
         self.last_called = ""
         self._layers = layers
         self._outputs: dict[str, _Outputs] = {}
@@ -177,12 +160,10 @@ class Recorder:
 
 def _mean_square(values: Sequence[float]) -> float:
     """Join what several calls gave; NaN where there was none."""
-    if not values:
-        return float("nan")
-    largest = max(map(abs, values))
-    if not 0.0 < largest < float("inf"):
-        return largest if largest == largest else float("nan")  # noqa: PLR0124 - NaN
-    return largest * (sum((value / largest) ** 2 for value in values) / len(values)) ** 0.5
+    largest = max(values, default=math.nan)
+    if any(map(math.isnan, values)) or not 0.0 < largest < math.inf:
+        return math.nan if any(map(math.isnan, values)) else largest
+    return largest * math.sqrt(math.fsum((v / largest) ** 2 for v in values) / len(values))
 
 
 def floating(output: object) -> Iterator[Tensor]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["seeded", "untouched"]
+__all__ = ["eager", "seeded", "silent", "untouched"]
 
 
 @contextmanager
@@ -77,6 +77,29 @@ def _is_state(value: object) -> bool:
 
 def _copy(tensor: Tensor, copies: dict[int, Tensor]) -> Tensor:
     return copies.setdefault(id(tensor), tensor.clone())
+
+
+def eager(model: nn.Module) -> list[str]:
+    """Let compiled modules run as written, until `untouched` ends; say so if there are any."""
+    found = False
+    for module in list(model.modules()):
+        if vars(module).get("_compiled_call_impl") is not None:
+            vars(module)["_compiled_call_impl"], found = None, True
+        for name, child in module.named_children():
+            if isinstance(inside := getattr(child, "_orig_mod", None), nn.Module):
+                module._modules[name], found = inside, True  # noqa: SLF001 - no hook may see it
+    return ["compiled modules were measured as written"] if found else []
+
+
+def silent(model: nn.Module) -> None:
+    """Let Lightning's modules log nowhere, as no trainer listens, until `untouched` ends."""
+    for module in model.modules():
+        if hasattr(type(module), "training_step"):
+            vars(module).update(log=_log_nothing, log_dict=_log_nothing)
+
+
+def _log_nothing(*_arguments: object, **_options: object) -> None:
+    return None
 
 
 @contextmanager
