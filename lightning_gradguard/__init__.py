@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from lightning_gradguard.findings import Severity as Severity
     from lightning_gradguard.frame import Frame as Frame
     from lightning_gradguard.history import load_run as load_run
+    from lightning_gradguard.initialisation import Preflight as Preflight
+    from lightning_gradguard.initialisation import preflight as preflight
     from lightning_gradguard.inspector import Inspector as Inspector
     from lightning_gradguard.probe import Probe as Probe
     from lightning_gradguard.remedies import Remedy as Remedy
@@ -37,11 +39,13 @@ _HOMES: Final = {
     "GradientGuard": "lightning_gradguard.callbacks.guard",
     "GradientMonitor": "lightning_gradguard.callbacks.monitor",
     "Inspector": "lightning_gradguard.inspector",
+    "Preflight": "lightning_gradguard.initialisation",
     "Probe": "lightning_gradguard.probe",
     "Remedy": "lightning_gradguard.remedies",
     "Severity": "lightning_gradguard.findings",
     "Sink": "lightning_gradguard.sinks",
     "load_run": "lightning_gradguard.history",
+    "preflight": "lightning_gradguard.initialisation",
 }
 _NAMESPACES: Final = ("alerts", "detectors", "remedies", "sinks")
 
@@ -53,6 +57,7 @@ __all__ = [
     "GradientGuard",
     "GradientMonitor",
     "Inspector",
+    "Preflight",
     "Probe",
     "Remedy",
     "Severity",
@@ -60,6 +65,7 @@ __all__ = [
     "alerts",
     "detectors",
     "load_run",
+    "preflight",
     "remedies",
     "sinks",
 ]

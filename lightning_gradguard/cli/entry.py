@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 import lightning_gradguard
-from lightning_gradguard.cli import doctor, export, replay, report, summary, tail
+from lightning_gradguard.cli import doctor, export, preflight, replay, report, summary, tail
 from lightning_gradguard.cli.outcome import CUT_SHORT, FAULT, INTERRUPTED, UNUSABLE
 from lightning_gradguard.cli.terminal import complain
 from lightning_gradguard.errors import GradGuardError
@@ -24,8 +24,8 @@ __all__ = ["main"]
 _EPILOG: Final = """\
 exit codes:
   0  done, and no finding at or above --fail-on
-  1  done, and there is one; for doctor, something is wrong
-  2  a wrong option, or a history that cannot be read
+  1  done, and there is one; for doctor, something is wrong; for preflight, the signal is not kept
+  2  a wrong option, a history that cannot be read, or a model that cannot be run
   3  a fault of this program
 """
 
@@ -52,14 +52,23 @@ class Command(Protocol):
         ...
 
 
-COMMANDS: Final[tuple[Command, ...]] = (summary, report, tail, export, replay, doctor)
+COMMANDS: Final[tuple[Command, ...]] = (
+    summary,
+    report,
+    tail,
+    export,
+    replay,
+    doctor,
+    preflight,
+)
 
 
 def make_parser() -> ArgumentParser:
     """Return the parser of all commands."""
     parser = ArgumentParser(
         prog="gradguard",
-        description="Look at what lightning-gradguard wrote down about a training.",
+        description="Look at what lightning-gradguard wrote down about a training, or check a "
+        "model before its first step.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

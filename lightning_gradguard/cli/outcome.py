@@ -27,10 +27,11 @@ CLEAN: Final = 0
 """Done, and nothing at or above ``--fail-on``."""
 
 FOUND: Final = 1
-"""Done, and there is a finding at or above ``--fail-on``; for `doctor`, something is wrong."""
+"""Done, and there is a finding at or above ``--fail-on``; for `doctor`, something is wrong;
+for `preflight`, the signal is not kept."""
 
 UNUSABLE: Final = 2
-"""Not done: a wrong option, or a history that cannot be read."""
+"""Not done: a wrong option, a history that cannot be read, a model that cannot be run."""
 
 FAULT: Final = 3
 """Not done, by a fault of this program; kept apart, so that CI does not take it for a finding."""
