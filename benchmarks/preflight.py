@@ -124,10 +124,10 @@ def cases() -> Iterator[Case]:
     yield Case("sigmoid × 10 with batch norm, default", normed, (0.02, 0.1, 0.004))
     for depth, skip, norm in NETWORKS:
         name = f"{'ResNet' if skip else 'plain'}-{depth}{'' if norm else ' without norm'}"
-        make = partial(ResidualNetwork, depth, skip=skip, norm=norm)
-        yield Case(f"{name}, default", make, (0.05, 0.005))
-    make = partial(ResidualNetwork, 56, skip=True, norm=False, he=True)
-    yield Case("ResNet-56 without norm, He", make, (0.05, 0.005))
+        network = partial(ResidualNetwork, depth, skip=skip, norm=norm)
+        yield Case(f"{name}, default", network, (0.05, 0.005))
+    network = partial(ResidualNetwork, 56, skip=True, norm=False, he=True)
+    yield Case("ResNet-56 without norm, He", network, (0.05, 0.005))
 
 
 CASES = {case.name: case for case in cases()}

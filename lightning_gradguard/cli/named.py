@@ -65,7 +65,13 @@ def users_code(doing: str) -> Iterator[None]:
     except CommandError:
         raise
     except (Exception, SystemExit) as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(last.filename).name}, line {last.lineno}"
-        msg = f"{doing} raised {type(error).__name__}: {error} ({where})."
+        msg = f"{doing} raised {type(error).__name__}: {error}{_place(error)}."
         raise CommandError(msg) from error
+
+
+def _place(error: BaseException) -> str:
+    """Say where something was raised; that Python's own import did is of no help."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    if "importlib" in last.filename:
+        return ""
+    return f" ({Path(last.filename).name}, line {last.lineno})"

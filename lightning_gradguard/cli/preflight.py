@@ -74,10 +74,13 @@ def _checked(options: Namespace) -> Preflight:
 
     from lightning_gradguard.initialisation import preflight
 
-    torch.manual_seed(options.seed)
-    model = _made(options.model, "model")
     is_shape = options.batch is None
-    batch = torch.randn(options.batch_shape) if is_shape else _made(options.batch, "batch")
+    torch.manual_seed(options.seed)  # a module may make its model when it is imported
+    maker = load_named(options.model)
+    batch_maker = None if is_shape else load_named(options.batch)
+    torch.manual_seed(options.seed)
+    model = _made(maker, options.model)
+    batch = torch.randn(options.batch_shape) if is_shape else _made(batch_maker, options.batch)
     loss: Literal["random"] | None = "random" if is_shape else None
     try:
         with redirect_stdout(sys.stderr):
@@ -86,13 +89,12 @@ def _checked(options: Namespace) -> Preflight:
         raise CommandError(str(error)) from error
 
 
-def _made(name: str, what: str) -> Any:  # noqa: ANN401 - a model or a batch
-    """Return what is named, or what it makes when it is called."""
-    found = load_named(name)
+def _made(found: Any, name: str) -> Any:  # noqa: ANN401 - a model or a batch
+    """Return what was found, or what it makes when it is called."""
     is_maker = isinstance(found, type) or (callable(found) and not hasattr(found, "forward"))
     if not is_maker:
         return found
-    with users_code(f"making the {what} by {name}()"):
+    with users_code(f"calling {name}()"):
         return found()
 
 

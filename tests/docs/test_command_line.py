@@ -74,6 +74,7 @@ COMMANDS = {
     "export": ["run", "-o", "out.csv"],
     "report": ["run"],
     "doctor": [],
+    "preflight": ["examples.reference.batch_norm:sigmoid10_norm", "--batch-shape", "8,1,8,8"],
 }
 
 
