@@ -16,21 +16,25 @@ from lightning_gradguard.roles import LEFT_OUT, Role
 
 __all__ = [
     "FEWEST_LAYERS",
-    "KEEPS_DECADES",
-    "LIMIT_DECADES",
+    "GROWS_DECADES",
+    "MARGIN_DECADES",
+    "SHRINKS_DECADES",
     "LayerSignal",
     "Preflight",
     "Signal",
     "Status",
+    "is_too_much",
 ]
 
 Status = Literal["kept", "shrinks", "grows", "lost", "nonfinite", "unknown"]
 
-LIMIT_DECADES: Final = 2.0
-"""Decades from one end to the other from which on a signal is not kept; see the benchmark."""
+SHRINKS_DECADES: Final = 2.0
+GROWS_DECADES: Final = 1.5
+"""Decades from one end to the other from which on a signal is not kept. In the benchmark, of the
+networks beyond these limits none learned."""
 
-KEEPS_DECADES: Final = 1.0
-"""Decades up to which another initialisation is said to keep the signal: clearly within."""
+MARGIN_DECADES: Final = 1.0
+"""Decades by which an initialisation may be worse than the best one, and is still named."""
 
 FEWEST_LAYERS: Final = 3
 """Layers with a weight matrix that it takes to speak of depth."""
@@ -145,10 +149,9 @@ class Signal:
             return "nonfinite"
         if len(self.judged) < FEWEST_LAYERS:
             return "unknown"
-        known = [d for d in (self.forward_decades, self.backward_decades) if not math.isnan(d)]
-        worst = max(known, key=abs, default=0.0)
-        if abs(worst) >= LIMIT_DECADES:
-            return "shrinks" if worst < 0.0 else "grows"
+        changed = [d for d in (self.forward_decades, self.backward_decades) if is_too_much(d)]
+        if changed:
+            return "shrinks" if max(changed, key=abs) < 0.0 else "grows"
         return "lost" if self.unreached or self.silent else "kept"
 
     @property
@@ -169,6 +172,16 @@ class Signal:
             **{name: _finite(getattr(self, name)) for name in _NUMBERS},
             "layers": [layer.to_dict() for layer in self.layers],
         }
+
+
+def is_too_much(decades: float) -> bool:
+    """Whether depth adds so much to a signal, or takes so much of it, that it is not kept.
+
+    Example:
+        >>> [is_too_much(decades) for decades in (-3.0, -1.0, 1.0, 3.0, float("nan"))]
+        [True, False, False, True, False]
+    """
+    return decades <= -SHRINKS_DECADES or decades >= GROWS_DECADES
 
 
 def _slope(values: Sequence[float]) -> float:
@@ -248,13 +261,11 @@ class Preflight:
 
     @property
     def keepers(self) -> tuple[Signal, ...]:
-        """The alternatives with which the signal was measured to be clearly kept, best first."""
-        kept = [
-            signal
-            for signal in self.alternatives
-            if signal.status == "kept" and signal.worst_decades <= KEEPS_DECADES
-        ]
-        return tuple(sorted(kept, key=lambda signal: signal.worst_decades))
+        """The alternatives that were measured to keep the signal, about as well as the best."""
+        kept = [signal for signal in self.alternatives if signal.status == "kept"]
+        ranked = sorted(kept, key=lambda signal: signal.worst_decades)
+        limit = ranked[0].worst_decades + MARGIN_DECADES if ranked else 0.0
+        return tuple(signal for signal in ranked if signal.worst_decades <= limit)
 
     @property
     def verdict(self) -> str:

@@ -52,7 +52,7 @@ def spread(values: Tensor) -> Tensor:
         values are rounded to.
 
     Example:
-        >>> spread(torch.tensor([[1.0, 5.0], [3.0, 5.0]])).item()
+        >>> round(spread(torch.tensor([[1.0, 5.0], [3.0, 5.0]])).item(), 3)
         1.0
     """
     wide = _wide(values)
@@ -94,7 +94,6 @@ class Recorder:
         self.last_called = ""
         self._layers = layers
         self._outputs: dict[str, _Outputs] = {}
-        self._is_open = True
         self._handles = [
             module.register_forward_hook(self._recorder(name))
             for name, (module, _) in layers.items()
@@ -113,8 +112,7 @@ class Recorder:
     def _recorder(self, name: str) -> Any:  # noqa: ANN401 - a hook
         def record(_module: nn.Module, _arguments: object, output: object) -> None:
             tensor = next(floating(output), None)
-            # A checkpointed layer is called again in the backward pass: counted once.
-            if not self._is_open or tensor is None or tensor.numel() == 0:
+            if tensor is None or tensor.numel() == 0:
                 return
             mine = self._outputs.setdefault(name, _Outputs())
             mine.forward.append((root_mean_square(tensor), spread(tensor)))
@@ -125,14 +123,12 @@ class Recorder:
         return record
 
     def remove(self) -> None:
-        """Take all hooks away."""
-        self._is_open = False
+        """Take all hooks away; before going backward, where checkpointed layers run again."""
         while self._handles:
             self._handles.pop().remove()
 
     def read(self, ends: Sequence[Tensor], gradients: Sequence[Tensor]) -> tuple[LayerSignal, ...]:
         """Go backward from ``ends``, and return what was seen, in the order of first calls."""
-        self._is_open = False
         edges = [edge for outputs in self._outputs.values() for edge in outputs.edges]
         found = iter(
             torch.autograd.grad(ends, edges, gradients, allow_unused=True) if edges else ()

@@ -14,10 +14,10 @@ from typing import Final
 from lightning_gradguard.findings import layer_phrase
 from lightning_gradguard.initialisation.record import (
     FEWEST_LAYERS,
-    LIMIT_DECADES,
     LayerSignal,
     Preflight,
     Signal,
+    is_too_much,
 )
 
 __all__ = ["lines", "verdict"]
@@ -89,7 +89,7 @@ def _changes(signal: Signal) -> Iterator[str]:
         ("gradient", signal.backward_decades_per_layer, signal.backward_decades, "to the input"),
     )
     for what, per_layer, in_all, where in both:
-        if abs(in_all) >= LIMIT_DECADES:
+        if is_too_much(in_all):
             how = "shrinks" if in_all < 0.0 else "grows"
             yield (
                 f"{what} {how} {abs(per_layer):.2f} decades per layer on its way {where} "
@@ -109,7 +109,7 @@ def _comparison(result: Preflight) -> str:
     names = ", ".join(signal.initialisation for signal in result.alternatives)
     best = min(result.alternatives, key=lambda signal: signal.worst_decades)
     return (
-        f"no initialisation that was measured keeps it well ({names}; the best is "
+        f"no initialisation that was measured keeps it ({names}; the best is "
         f"{best.initialisation}, {_per_layer(best)}): look at activation functions, norm, skips"
     )
 
@@ -160,7 +160,8 @@ def _rows(layers: Sequence[LayerSignal]) -> Iterator[str]:
 def _row(layer: LayerSignal) -> str:
     numbers = (layer.forward_rms, layer.forward_std, layer.backward_rms)
     shown = " ".join(f"{_number(number, '.2e'):>9}" for number in numbers)
-    return f"  {_short(layer.name, _NAME):{_NAME}} {_short(layer.kind, _KIND):{_KIND}} {shown}"
+    kind = layer.kind if len(layer.kind) <= _KIND else f"{layer.kind[: _KIND - 1]}…"
+    return f"  {_short(layer.name):{_NAME}} {kind:{_KIND}} {shown}"
 
 
 def _signal_row(signal: Signal) -> str:
@@ -173,6 +174,6 @@ def _number(number: float, form: str = "+.2f") -> str:
     return "-" if math.isnan(number) else f"{number:{form}}"
 
 
-def _short(text: str, most: int) -> str:
+def _short(name: str) -> str:
     """Keep the end of a name, which tells layers apart."""
-    return text if len(text) <= most else f"…{text[-most + 1 :]}"
+    return name if len(name) <= _NAME else f"…{name[-_NAME + 1 :]}"

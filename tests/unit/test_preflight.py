@@ -179,13 +179,20 @@ def test_orthogonal_rows_or_columns_have_length_one(shape):
     assert torch.allclose(product, torch.eye(min(shape)), atol=1e-5)
 
 
-def test_recurrent_gates_are_drawn_one_by_one():
-    layer = nn.LSTM(8, 8)
+@pytest.mark.parametrize(("layer", "gates"), [(nn.LSTM(8, 8), 4), (nn.GRU(8, 8), 3)])
+def test_recurrent_gates_are_drawn_one_by_one(layer, gates):
     generator = torch.Generator().manual_seed(0)
     how = INITIALISATIONS["orthogonal"]
     drawn = draw(layer, "weight_hh_l0", layer.weight_hh_l0, how, generator)
-    for gate in drawn.chunk(4):
+    for gate in drawn.chunk(gates):
         assert torch.allclose(gate @ gate.t(), torch.eye(8), atol=1e-5)
+
+
+def test_projections_of_attention_are_drawn_one_by_one():
+    layer, generator = nn.MultiheadAttention(8, 2), torch.Generator().manual_seed(0)
+    how = INITIALISATIONS["orthogonal"]
+    for part in draw(layer, "in_proj_weight", layer.in_proj_weight, how, generator).chunk(3):
+        assert torch.allclose(part @ part.t(), torch.eye(8), atol=1e-5)
 
 
 def test_fans_of_grouped_strided_and_transposed_convolutions():
@@ -224,7 +231,7 @@ def test_he_keeps_relu_over_thirty_layers_where_the_default_shrinks_it():
     assert default.forward_decades_per_layer < -0.35
     assert abs(drawn.given.forward_decades) < 1.0 > abs(drawn.given.backward_decades)
     assert "He" in keepers(default)
-    assert "Xavier" not in keepers(default)
+    assert keepers(default).isdisjoint({"Xavier", "orthogonal"})
     assert "He" in default.verdict
     assert "would keep it" in default.verdict
 
@@ -233,6 +240,15 @@ def test_xavier_keeps_tanh_over_twenty_layers():
     result = preflight(stack(20, nn.Tanh), torch.randn(128, 64))
     assert result.status == "shrinks"
     assert "Xavier" in keepers(result)
+
+
+@pytest.mark.parametrize(("gain", "status"), [(1.05, "kept"), (1.5, "grows")])
+def test_a_signal_that_grows_is_a_fault_sooner_than_one_that_shrinks(gain, status):
+    # 1.5 per layer, 12 layers: 2.1 decades; 1.05: 0.25.
+    model = nn.Sequential(*(normal(128, 128, gain) for _ in range(13)))
+    result = preflight(model, torch.randn(64, 128))
+    assert result.status == status
+    assert ("signal grows 0.18 decades per layer" in result.verdict) == (status == "grows")
 
 
 @pytest.mark.parametrize("initialise", [None, nn.init.xavier_normal_, he])
