@@ -110,7 +110,7 @@ def _measured(task: Task, seed: int, notes: list[str]) -> Preflight:
         msg = (
             f"`preflight` needs layers that are called as modules, got {type(task.model).__name__}"
             f", which called none of its {len(task.layers)}. Call `layer(x)`, not "
-            "`layer.forward(x)`."
+            "`layer.forward(x)`, and give a batch that is not empty."
         )
         raise GradGuardError(msg)
     alternatives = []

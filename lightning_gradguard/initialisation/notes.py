@@ -13,9 +13,9 @@ from torch import nn
 from lightning_gradguard.findings import layer_phrase
 from lightning_gradguard.initialisation.draws import can_be_drawn
 from lightning_gradguard.initialisation.layers import Layers
-from lightning_gradguard.initialisation.record import Signal
+from lightning_gradguard.initialisation.record import LayerSignal, Signal
 from lightning_gradguard.roles import LEFT_OUT
-from lightning_gradguard.scope import is_matrix
+from lightning_gradguard.scope import ROOT, is_matrix
 
 __all__ = ["notes_on", "zero_layers"]
 
@@ -24,7 +24,7 @@ def notes_on(model: nn.Module, layers: Layers, given: Signal) -> Iterator[str]:
     """Yield what is special about a model or its measurement."""
     if not model.training:
         yield "in eval mode: dropout is off, and norms use their running statistics"
-    if all(math.isnan(layer.forward_std) for layer in given.layers):
+    if all(_is_one_example(layer) for layer in given.layers):
         yield "one example only: the output's root mean square stands for the signal"
     lists = {
         "all weights are zero, so that no gradient passes": zero_layers(layers),
@@ -36,6 +36,10 @@ def notes_on(model: nn.Module, layers: Layers, given: Signal) -> Iterator[str]:
     for what, names in lists.items():
         if found := tuple(names):
             yield f"{what}: {layer_phrase(found)}"
+
+
+def _is_one_example(layer: LayerSignal) -> bool:
+    return math.isnan(layer.forward_std) and math.isfinite(layer.forward_rms)
 
 
 def zero_layers(layers: Layers) -> Iterator[str]:
@@ -50,7 +54,7 @@ def _not_called(layers: Layers, given: Signal) -> Iterator[str]:
     called = {layer.name for layer in given.layers}
     # Attention uses the weights of its last projection without calling it.
     inside = tuple(
-        f"{name}."
+        "" if name == ROOT else f"{name}."
         for name, (module, _) in layers.items()
         if isinstance(module, nn.MultiheadAttention)
     )

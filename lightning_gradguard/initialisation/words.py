@@ -106,6 +106,8 @@ def _comparison(result: Preflight) -> str:
         names = " or ".join(signal.initialisation for signal in result.keepers)
         more = "" if len(result.keepers) == 1 else f"{best.initialisation}: "
         return f"{names} initialisation would keep it ({more}{_per_layer(best)}, measured)"
+    if all(signal.status == "nonfinite" for signal in (result.given, *result.alternatives)):
+        return "nor are they with any other initialisation: look at the batch and the loss"
     names = ", ".join(signal.initialisation for signal in result.alternatives)
     best = min(result.alternatives, key=lambda signal: signal.worst_decades)
     return (

@@ -123,6 +123,17 @@ def test_the_dry_run_prints_what_the_page_shows():
     assert [line for line in shown.splitlines() if line not in printed] == []
 
 
+def test_the_initialisation_check_prints_what_the_page_shows():
+    page = ROOT / "docs" / "preflight.md"
+    text = page.read_text(encoding="utf-8")
+    (shown,) = re.findall(r"<!-- the check's output -->\n```text\n(.*?)```", text, re.DOTALL)
+    (verdict,) = re.findall(r"prints `(the signal is kept: .+?)`", text)
+    # Rows of layers have digits that may differ with the processor.
+    lines = [verdict, *(line for line in shown.splitlines() if " Linear " not in line)]
+    printed = output_of_examples(page).splitlines()
+    assert [line for line in lines if line not in printed] == []
+
+
 def test_the_norms_of_those_who_move_are_the_same():
     page = ROOT / "docs" / "migration.md"
     said = re.findall(r"`(\w+ agrees?: True)`", page.read_text(encoding="utf-8"))

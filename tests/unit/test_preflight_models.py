@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections import namedtuple
 
@@ -88,6 +89,8 @@ def test_a_transformer_layer_is_measured():
     result = preflight(model, torch.randn(2, 5, 16))
     assert [layer.name for layer in result.layers] == ["self_attn", "linear1", "linear2"]
     assert result.notes == ()
+    alone = preflight(nn.MultiheadAttention(8, 2), ((torch.randn(3, 2, 8),) * 3, None))
+    assert alone.notes == ()
 
 
 def test_tied_weights_stay_tied_and_embeddings_are_not_judged():
@@ -166,6 +169,22 @@ def test_numbers_that_overflow_are_told():
     assert result.status == "nonfinite"
     assert result.verdict.startswith("numbers are not finite at 4")
     json.dumps(result.to_dict(), allow_nan=False)
+
+
+def test_a_broken_batch_is_not_laid_at_the_weights():
+    result = preflight(stack(3), torch.full((4, 64), math.nan))
+    assert result.status == "nonfinite"
+    assert "nor are they with any other initialisation: look at the batch" in result.verdict
+    assert result.notes == ()
+
+
+def test_units_that_are_all_closed_are_told():
+    model = stack(5)
+    for layer in model[::2]:
+        nn.init.constant_(layer.bias, -10.0)
+    result = preflight(model, torch.randn(16, 64))
+    assert result.status == "lost"
+    assert "all examples look alike in the output of 2 … 10 (5 layers)" in result.verdict
 
 
 def test_two_layers_are_too_few_to_speak_of_depth():
@@ -260,6 +279,7 @@ def test_a_list_of_one_is_inputs():
         (nn.Linear(2, 2), torch.ones(1, 2), {"seed": 0.5}, TypeError, "`seed` must be an integer"),
         (nn.Linear(2, 2), torch.ones(1, 2), {"seed": -1}, ValueError, "`seed` must be in"),
         (nn.Linear(2, 2), (1, 2, 3), {}, ValueError, "got a tuple of 3. Put several inputs"),
+        (nn.Linear(2, 2), torch.ones(0, 2), {}, GradGuardError, "a batch that is not empty"),
         (nn.Linear(2, 2), torch.ones(1, 3), {}, GradGuardError, "got RuntimeError: mat1"),
         (nn.Linear(2, 2), torch.ones(1, 2).long(), {}, GradGuardError, "(last called: (root))"),
         (nn.Embedding(2, 2), torch.ones(1, 2), {}, GradGuardError, "Give a batch as the model's"),
