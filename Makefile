@@ -90,6 +90,10 @@ bench-detection: $(VENV)/.stamp-base ## Recall and false alarms (options: ARGS="
 bench-interventions: $(VENV)/.stamp-base ## What acting is worth (options: ARGS="--help")
 	$(VENV)/bin/python -m benchmarks.interventions $(ARGS)
 
+.PHONY: bench-preflight
+bench-preflight: $(VENV)/.stamp-base ## The initialisation check beside what became of trainings
+	$(VENV)/bin/python -m benchmarks.preflight $(ARGS)
+
 .PHONY: gpu
 gpu: $(VENV)/.stamp-dev ## Tests and figures that need a CUDA device (options: ARGS="--help")
 	$(PYTEST) tests/gpu tests/unit/test_kernel.py

@@ -35,7 +35,7 @@ from examples.reference.batch_norm import Initialise, he, large, perceptron, sma
 from examples.reference.digits import LEARNED, digits
 from examples.reference.resnet import ResidualNetwork
 from lightning_gradguard.initialisation import preflight
-from lightning_gradguard.initialisation.record import GROWS_DECADES, SHRINKS_DECADES
+from lightning_gradguard.initialisation.signal import GROWS_DECADES, SHRINKS_DECADES
 
 RESULTS = Path(__file__).parent / "results" / "preflight.md"
 STEPS = 110
@@ -63,7 +63,7 @@ DEPTHS = {
     ("sigmoid", "default"): (2, 4, 10, 50),
     ("sigmoid", "Xavier"): (4, 10),
     ("sigmoid", "He"): (4,),
-    ("tanh", "default"): (4, 6, 10, 20, 50),
+    ("tanh", "default"): (4, 6, 10, 20),
     ("tanh", "Xavier"): (4, 10, 20, 50),
     ("tanh", "He"): (10, 20),
     ("tanh", "small"): (20,),
@@ -254,7 +254,13 @@ def _groups(rows: dict[str, list[Result]]) -> Iterator[str]:
         if scores:
             numbers = f"{median(scores):.2f} | {min(scores):.2f} | {max(scores):.2f}"
             learned = sum(score >= LEARNED for score in scores)
-            yield f"| {low:+g} to {high:+g} | {len(scores)} | {learned} | {numbers} |"
+            yield f"| {_between(low, high)} | {len(scores)} | {learned} | {numbers} |"
+
+
+def _between(low: float, high: float) -> str:
+    if low == -math.inf:
+        return f"below {high:+g}"
+    return f"{low:+g} and above" if high == math.inf else f"{low:+g} to {high:+g}"
 
 
 def _row(name: str, results: list[Result]) -> str:

@@ -4,6 +4,7 @@ In: a model and a batch, on request. Out: a `Preflight`. Nothing is trained and 
 """
 
 from lightning_gradguard.initialisation.check import preflight
-from lightning_gradguard.initialisation.record import LayerSignal, Preflight, Signal
+from lightning_gradguard.initialisation.record import Preflight
+from lightning_gradguard.initialisation.signal import LayerSignal, Signal
 
 __all__ = ["LayerSignal", "Preflight", "Signal", "preflight"]

@@ -18,12 +18,13 @@ from lightning_gradguard.initialisation.draws import INITIALISATIONS, Draw, can_
 from lightning_gradguard.initialisation.layers import Layers, matrix_layers
 from lightning_gradguard.initialisation.notes import notes_on, zero_layers
 from lightning_gradguard.initialisation.passes import Ending, Loss, Task, make_task
-from lightning_gradguard.initialisation.record import LayerSignal, Preflight, Signal
+from lightning_gradguard.initialisation.record import Preflight
 from lightning_gradguard.initialisation.requirements import (
     check_arguments,
     check_parameters,
     without_wrappers,
 )
+from lightning_gradguard.initialisation.signal import LayerSignal, Signal
 from lightning_gradguard.initialisation.untouched import eager, seeded, silent, untouched
 from lightning_gradguard.roles import LEFT_OUT
 
@@ -68,6 +69,9 @@ def preflight(model: nn.Module, batch: Any, *, loss: Loss = None, seed: int = 0)
         Parameters, buffers, gradients, modes, hooks, attributes of modules and what lies in their
         lists and dicts, and all global random states are as before, also after an error. What the
         model's own code does elsewhere, such as in files, is done.
+
+    Distributed:
+        Makes no collective; a rank may call it alone, unless the model's own forward makes some.
 
     Example:
         >>> _ = torch.manual_seed(0)

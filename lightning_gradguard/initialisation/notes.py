@@ -13,7 +13,7 @@ from torch import nn
 from lightning_gradguard.findings import layer_phrase
 from lightning_gradguard.initialisation.draws import can_be_drawn
 from lightning_gradguard.initialisation.layers import Layers
-from lightning_gradguard.initialisation.record import LayerSignal, Signal
+from lightning_gradguard.initialisation.signal import LayerSignal, Signal
 from lightning_gradguard.roles import LEFT_OUT
 from lightning_gradguard.scope import ROOT, is_matrix
 

@@ -18,8 +18,8 @@ from torch.func import functional_call
 from lightning_gradguard.errors import GradGuardError
 from lightning_gradguard.initialisation.batch import NOTHING, call, copied, split
 from lightning_gradguard.initialisation.layers import Layers
-from lightning_gradguard.initialisation.record import LayerSignal
 from lightning_gradguard.initialisation.recorder import Recorder, floating
+from lightning_gradguard.initialisation.signal import LayerSignal
 
 __all__ = ["Ending", "Loss", "Task", "make_task"]
 

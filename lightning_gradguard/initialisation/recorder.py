@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from lightning_gradguard.initialisation.layers import Layers
-from lightning_gradguard.initialisation.record import LayerSignal
+from lightning_gradguard.initialisation.signal import LayerSignal
 from lightning_gradguard.scope import ROOT, clean_name
 
 __all__ = ["Recorder", "floating", "root_mean_square", "spread"]

@@ -28,17 +28,13 @@ def untouched(model: nn.Module) -> Iterator[None]:
             too; what lies deeper is not known of.
     """
     kept = [(module, dict(vars(module))) for module in model.modules()]
-    contents = [_Content(value) for _, had in kept for value in had.values() if _holds(value)]
-    generators = {
-        id(value): (value, value.get_state())
-        for _, had in kept
-        for value in had.values()
-        if isinstance(value, torch.Generator)
-    }
-    copies: dict[int, Tensor] = {}
-    for module, had in kept:
-        vars(module).update({k: _copy(v, copies) for k, v in had.items() if _is_state(v)})
+    values = [value for _, had in kept for value in had.values()]
+    contents = [_Content(value) for value in values if _holds(value)]
+    generators = [(g, g.get_state()) for g in values if isinstance(g, torch.Generator)]
     try:
+        copies: dict[int, Tensor] = {}
+        for module, had in kept:
+            vars(module).update({k: _copy(v, copies) for k, v in had.items() if _is_state(v)})
         yield
     finally:
         for module, had in kept:
@@ -46,7 +42,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
             vars(module).update(had)
         for content in contents:
             content.put_back()
-        for generator, state in generators.values():
+        for generator, state in generators:
             generator.set_state(state)
 
 
@@ -55,15 +51,28 @@ class _Content:
 
     def __init__(self, container: Any) -> None:  # noqa: ANN401 - list, dict, set or deque
         self._container = container
-        self._had = container.copy()
+        self._had = _parts(container)
 
     def put_back(self) -> None:
         container = self._container
+        # One that must not be written to, such as a frozen dict, has not changed.
+        if list(map(id, _flat(_parts(container)))) == list(map(id, _flat(self._had))):
+            return
         container.clear()
         if isinstance(container, (list, deque)):
             container.extend(self._had)
         else:
             container.update(self._had)
+
+
+def _parts(container: Any) -> list[Any]:  # noqa: ANN401
+    return list(container.items() if isinstance(container, dict) else container)
+
+
+def _flat(parts: Iterable[Any]) -> Iterator[Any]:
+    """Yield keys and values, since the pairs of a dict are made anew each time."""
+    for part in parts:
+        yield from part if isinstance(part, tuple) else (part,)
 
 
 def _holds(value: object) -> bool:

@@ -12,10 +12,10 @@ from textwrap import wrap
 from typing import Final
 
 from lightning_gradguard.findings import layer_phrase
-from lightning_gradguard.initialisation.record import (
+from lightning_gradguard.initialisation.record import Preflight
+from lightning_gradguard.initialisation.signal import (
     FEWEST_LAYERS,
     LayerSignal,
-    Preflight,
     Signal,
     is_too_much,
 )

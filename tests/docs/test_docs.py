@@ -194,3 +194,17 @@ def test_the_measured_tables_are_those_of_the_benchmark():
     measured = rows(RESULTS)
     assert len(measured) > 30
     assert [row for row in measured if row not in rows(CAUSES)] == []
+
+
+def test_the_limits_of_the_initialisation_check_are_as_measured():
+    page = (ROOT / "docs" / "preflight.md").read_text(encoding="utf-8")
+    results = (ROOT / "benchmarks" / "results" / "preflight.md").read_text(encoding="utf-8")
+    groups, networks = results.split("| network |")
+    shown = [row for row in groups.splitlines() if row.startswith("|")]
+    assert len(shown) > 5
+    assert [row for row in shown if row not in page] == []
+    rows = [row.split(" | ") for row in networks.splitlines() if row.startswith("| ")]
+    scores = [(cells[4], float(cells[6].rstrip(" |"))) for cells in rows[1:]]
+    assert max(score for check, score in scores if check != "kept") < 0.8
+    kept = sorted(score for check, score in scores if check == "kept")
+    assert kept[len(kept) // 4] >= 0.8

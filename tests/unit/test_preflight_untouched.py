@@ -128,3 +128,17 @@ def test_training_goes_on_as_if_nothing_had_been_checked():
         return list(model.state_dict().values())
 
     assert all(map(torch.equal, trained(checked=False), trained(checked=True)))
+
+
+def test_a_container_that_must_not_be_written_to_is_left_alone():
+    class Frozen(dict):
+        def _refuse(self, *_arguments, **_options):
+            msg = "frozen"
+            raise RuntimeError(msg)
+
+        clear = update = __setitem__ = copy = _refuse
+
+    model = nn.Linear(2, 2)
+    model.settings = Frozen(width=2)
+    preflight(model, torch.ones(3, 2))
+    assert model.settings == {"width": 2}
