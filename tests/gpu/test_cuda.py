@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from lightning_gradguard import GradientMonitor, Probe
+from lightning_gradguard import GradientMonitor, Probe, preflight
 from lightning_gradguard.assemble import StepContext
 from lightning_gradguard.measure import device, foreach, kernel
 from tests import oracles
@@ -199,3 +199,14 @@ def test_a_look_at_many_large_tensors_launches_as_often_as_at_few():
         return sum("LaunchKernel" in event.name for event in profile.events())
 
     assert launches(3) == launches(300) == 2
+
+
+def test_the_initialisation_check_follows_the_model_and_leaves_the_devices_random_numbers():
+    model = nn.Sequential(*(nn.Linear(64, 64) for _ in range(4)))
+    inputs = torch.randn(32, 64)
+    on_host, state = preflight(model, inputs), torch.cuda.get_rng_state(CUDA)
+    on_device = preflight(model.to(CUDA), inputs)
+    assert torch.equal(torch.cuda.get_rng_state(CUDA), state)
+    for here, there in zip(on_host.alternatives, on_device.alternatives, strict=True):
+        for layer, other in zip(here.layers, there.layers, strict=True):
+            np.testing.assert_allclose(layer.forward_rms, other.forward_rms, rtol=1e-3)

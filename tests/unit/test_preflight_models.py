@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from lightning_gradguard import preflight
-from lightning_gradguard.errors import GradGuardError
+from lightning_gradguard.errors import GradGuardError, ShardedGradientError
 
 
 def stack(depth: int, activation=nn.ReLU, width: int = 64, initialise=None) -> nn.Sequential:
@@ -303,6 +303,13 @@ def test_what_cannot_be_checked_is_refused_with_a_way_out(model, batch, options,
     with pytest.raises(error) as told:
         preflight(model, batch, **options)
     assert message in str(told.value)
+
+
+def test_weights_that_are_split_are_refused():
+    model = nn.Linear(2, 2)
+    model.weight.placements = ("Shard(0)",)
+    with pytest.raises(ShardedGradientError, match="'weight', which is split over ranks"):
+        preflight(model, torch.ones(1, 2))
 
 
 def test_torchscript_is_refused():

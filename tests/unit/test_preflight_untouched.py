@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch.nn.utils import parametrizations
 
 from lightning_gradguard import preflight
 from lightning_gradguard.errors import GradGuardError
+from lightning_gradguard.initialisation import untouched
 
 
 class Busy(nn.Module):
@@ -142,3 +144,34 @@ def test_a_container_that_must_not_be_written_to_is_left_alone():
     model.settings = Frozen(width=2)
     preflight(model, torch.ones(3, 2))
     assert model.settings == {"width": 2}
+
+
+@pytest.mark.parametrize("name", ["cuda:1", "mps"])
+def test_the_random_numbers_of_a_device_are_put_back(name, monkeypatch):
+    class Generators:
+        """Stands for torch.cuda or torch.mps."""
+
+        state, seeds, current = "as before", [], None
+
+        def get_rng_state(self, *device):
+            assert list(map(str, device)) == ([] if name == "mps" else [name])
+            return self.state
+
+        def set_rng_state(self, state, *_device):
+            self.state = state
+
+        def manual_seed(self, seed):
+            self.seeds.append((self.current, seed))
+            self.state = "seeded"
+
+        @contextmanager
+        def device(self, device):
+            self.current = str(device)
+            yield
+
+    fake = Generators()
+    monkeypatch.setattr(untouched, "_generators", lambda _device: fake)
+    with untouched.seeded(3, [torch.device("cpu"), torch.device(name)]):
+        assert fake.state == "seeded"
+    assert fake.state == "as before"
+    assert fake.seeds == [(None if name == "mps" else name, 3)]
