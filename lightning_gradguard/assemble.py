@@ -6,6 +6,7 @@ layer. Plain numpy: sums add up, maxima compete, and only then roots and ratios 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lightning_gradguard.activation import Activation
 from lightning_gradguard.frame import Frame, Mask, Vector
 from lightning_gradguard.roles import Role
 
@@ -152,7 +154,7 @@ def assemble(
             ``clipped``, ``histogram`` ``(tensors, bins)``, ``loss`` ``()``,
             ``first_batch_squares`` ``()``, ``batch`` ``()``, ``lr_factor`` ``()``,
             ``guard_clip_coefficient`` ``()`` and, per layer, ``time/<layer>``
-            ``(time,)`` and ``units/<layer>`` ``(units,)``.
+            ``(time,)`` and ``units/<layer>`` ``(units,)``; and what `inside.looks` saw.
         context: Where in training the step was.
         stepped: Whether the optimizer really stepped.
     """
@@ -223,6 +225,9 @@ def assemble(
         batch_is_finite=None if batch is None else bool(np.isfinite(batch)),
         time_profiles={name: np.sqrt(array) for name, array in _each(sums, "time/")},
         silent_units={name: array != 0.0 for name, array in _each(sums, "units/")},
+        hidden_profiles={name: _rooted(rows) for name, rows in _each(sums, "hidden/")},
+        output_grad_norms={name: float(np.sqrt(s)) for name, s in _each(sums, "out/")},
+        activations=_activations(sums),
     )
 
 
@@ -262,6 +267,34 @@ def _each(sums: Mapping[str, Vector], prefix: str) -> Iterator[tuple[str, Vector
     for name, array in sums.items():
         if name.startswith(prefix):
             yield name.removeprefix(prefix), array
+
+
+def _rooted(rows: Vector) -> Vector:
+    """Return time steps and norms of time steps and squares."""
+    return np.concatenate([rows[:1], np.sqrt(rows[1:])])
+
+
+def _activations(sums: Mapping[str, Vector]) -> tuple[Activation, ...]:
+    """Return what was seen of activation functions, see `inside.looks`."""
+    found = []
+    for name, numbers in _each(sums, "act/numbers/"):
+        function, module, _, layer = json.loads(name)
+        active, saturated = (sums.get(f"act/{what}/{name}") for what in ("active", "saturated"))
+        mean, std, zeros = numbers.tolist()
+        found.append(
+            Activation(
+                function=function,
+                module=module,
+                layer=layer,
+                mean=mean,
+                std=std,
+                zero_fraction=zeros,
+                log2_histogram=sums[f"act/histogram/{name}"],
+                active=None if active is None else active != 0.0,
+                saturated=saturated,
+            )
+        )
+    return tuple(found)
 
 
 def _at_update(

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from lightning_gradguard.activation import Activation
 from lightning_gradguard.histogram import overflow_share, underflow_share
 from lightning_gradguard.roles import Role
 
@@ -24,6 +25,7 @@ Vector: TypeAlias = npt.NDArray[np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 _EMPTY: Final[Mapping[str, Vector]] = {}
+_NO_NUMBERS: Final[Mapping[str, float]] = {}
 _NO_MASKS: Final[Mapping[str, Mask]] = {}
 
 
@@ -80,6 +82,14 @@ class Frame:
             up to the size of the layer; None on steps for which it was not asked.
         time_profiles: For recurrent layers on sampled steps, the L2 norm of the gradient of
             the layer's input at each time step; first time step first.
+        hidden_profiles: For recurrent layers on steps that were looked inside, by layer and run
+            such as ``encoder/l0``, ``(3, borders)``: time steps, the L2 norm of the gradient with
+            respect to the hidden state there, and the same for the loss of the last eighth of the
+            sequence alone, NaN where that has no meaning.
+        output_grad_norms: For layers with weight matrices on steps that were looked inside, the L2
+            norm of the gradient with respect to what the layer put out, over the batch.
+        activations: On steps that were looked inside, what activation functions put out, in the
+            order in which they were called.
         roles: What each layer is, one of `roles.Role`; empty when that is not known.
         batch_is_finite: Whether all numbers of the batches were finite; None when not looked at.
         silent_units: For linear and convolutional layers on sampled steps, which of the units
@@ -119,6 +129,9 @@ class Frame:
     stepped: bool = True
     log2_histogram: Vector | None = None
     time_profiles: Mapping[str, Vector] = field(default_factory=lambda: _EMPTY)
+    hidden_profiles: Mapping[str, Vector] = field(default_factory=lambda: _EMPTY)
+    output_grad_norms: Mapping[str, float] = field(default_factory=lambda: _NO_NUMBERS)
+    activations: tuple[Activation, ...] = ()
     roles: tuple[Role, ...] = ()
     batch_is_finite: bool | None = None
     silent_units: Mapping[str, Mask] = field(default_factory=lambda: _NO_MASKS)

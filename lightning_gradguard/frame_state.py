@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from lightning_gradguard.activation import Activation
 from lightning_gradguard.frame import Frame
 
 __all__ = ["frame_from_dict", "frame_to_dict"]
@@ -35,7 +36,9 @@ def frame_from_dict(state: Mapping[str, Any]) -> Frame:
         array([1.])
     """
     known = {field.name for field in fields(Frame)}
-    return Frame(**{k: _rich(v, k in _TUPLES) for k, v in state.items() if k in known})
+    found = {k: _rich(v, k in _TUPLES) for k, v in state.items() if k in known - {"activations"}}
+    activations = [Activation(**_rich(one)) for one in state.get("activations", ())]
+    return Frame(**found, activations=tuple(activations))
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a frame holds
@@ -43,7 +46,9 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a frame holds
         return value.tolist()
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, Activation):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _rich(value: Any, is_tuple: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - as above

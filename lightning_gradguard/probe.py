@@ -20,6 +20,7 @@ from lightning_gradguard.assemble import Layout, StepContext, assemble, without_
 from lightning_gradguard.eager import eager
 from lightning_gradguard.errors import NoGradientError
 from lightning_gradguard.frame import Frame
+from lightning_gradguard.inside.looks import Looks
 from lightning_gradguard.measure import Numbers
 from lightning_gradguard.order import CallOrder
 from lightning_gradguard.scope import GroupBy, Scope, owner, unwrap
@@ -134,7 +135,8 @@ class Probe:
 
         self._watchlist = Watchlist(scan, exact=exact)
         self._order = CallOrder(model)
-        self.time_steps = TimeSteps(model, [tensor.parameter for tensor in self.scope.tensors])
+        watched = [tensor.parameter for tensor in self.scope.tensors]
+        self.time_steps, self.looks = TimeSteps(model, watched), Looks(model, watched)
         self._open: dict[int, _Open] = {}
         self._arriving: list[_Arriving | _Absent] = []
         self._first_batch: dict[int, Numbers] = {}
@@ -236,6 +238,9 @@ class Probe:
                 # Of the first batch alone, whose loss was divided like that of all.
                 row = watched.rows.get(layer, layer)
                 step.sums[f"time/{row}"] = scaled * float(context.window_batches) ** 2
+            step.sums.update(
+                self.looks.take(watched.modules, gradient_scale, float(context.window_batches))
+            )
         self._open[index] = _Open(step, watched)
         return True
 
@@ -382,6 +387,7 @@ class Probe:
         """Leave the model as it was found."""
         self._order.remove()
         self.time_steps.disarm()
+        self.looks.forget()
 
     def end_first_step(self) -> None:
         """Stop watching the order of calls; the layers' order stays as it is."""

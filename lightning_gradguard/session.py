@@ -68,6 +68,7 @@ class Session:
         sinks: Told of everything; empty on all ranks but zero.
         on_finding: Called with each new finding.
         every_n_steps: Look at one optimizer step in so many.
+        inside_every_n_steps: Look inside one optimizer step in so many; None never does.
         log_every_n_steps: Spacing of the steps that sinks write; 0 is never.
         governor: Stretches the interval to keep a budget; None never does.
         listener: Called with each frame and what is new in it.
@@ -89,6 +90,7 @@ class Session:
         sinks: Sequence[Sink] = (),
         on_finding: Callable[[Finding], object] | None = None,
         every_n_steps: int = 1,
+        inside_every_n_steps: int | None = None,
         log_every_n_steps: int = 0,
         governor: Governor | None = None,
         listener: Callable[[Frame, Sequence[Finding]], object] | None = None,
@@ -113,6 +115,7 @@ class Session:
         self._saw_step = self._stepped = False
         self._batch: Tensor | None = None
         self._time_steps_due = 0
+        self._inside_every, self._inside_due = inside_every_n_steps, 0
         self._units_due: dict[int, int] = {}
         self._noise: dict[int, NoiseScale] = {}
         self._announced: set[int] = set()
@@ -128,11 +131,15 @@ class Session:
         step = min(self.steps.values(), default=0)
         if self._pace.is_looked_at(step) and (part := finite_sum(batch)) is not None:
             self._batch = part if self._batch is None else self._batch + part
-        if not self.probe.time_steps.layers or self._backward_passes > 0:
+        if self._backward_passes > 0 or not self._pace.is_looked_at(step):
             return
-        if step >= self._time_steps_due and self._pace.is_looked_at(step):
+        if self.probe.time_steps.layers and step >= self._time_steps_due:
             self.probe.time_steps.arm()
             self._time_steps_due = step + _TIME_STEPS_EVERY
+        # Last: others leave layers alone that have hooks of somebody else.
+        if self._inside_every is not None and step >= self._inside_due:
+            self.probe.looks.arm()
+            self._inside_due = step + self._inside_every
 
     @_watching
     def add_loss(self, loss: Tensor, scale: Tensor | None = None) -> None:
@@ -144,6 +151,7 @@ class Session:
         """
         self._loss.add(loss, scale)
         self._backward_passes += 1
+        self.probe.looks.end_forward()
 
     @_watching
     def after_backward(
@@ -268,7 +276,9 @@ class Session:
             self.probe.close_unseen_update(index)
             self._count_step(index)
         self.probe.time_steps.disarm()
+        self.probe.looks.end_forward()
         if self._saw_step:
+            self.probe.looks.forget()
             self._backward_passes, self._saw_step, self._batch = 0, False, None
         if self._stepped:
             self._pace.end_step(self._stopwatch.end_step())
@@ -309,6 +319,8 @@ class Session:
         unchecked += [f"updates of optimizer {i}, which has no step hooks" for i in self._hookless]
         for layer, reason in self.probe.time_steps.unchecked.items():
             unchecked.append(f"time steps of {layer} ({reason})")
+        for layer, reason in self.probe.looks.hidden.unchecked.items():
+            unchecked.append(f"hidden states of {layer} ({reason})")
         unchecked += [
             f"order of the layers inside {name}, which is compiled: taken as registered"
             for name in self.probe.compiled_modules

@@ -77,6 +77,7 @@ class GradientGuard(GradientMonitor):
         ignore: As for `GradientMonitor`; what is ignored is not acted on, either, but by clipping
             and skipping.
         on_finding: As for `GradientMonitor`.
+        inside_every_n_steps: As for `GradientMonitor`.
         every_n_steps: As for `GradientMonitor`; clipping and skipping look at every step.
         group_by: As for `GradientMonitor`.
         exact: As for `GradientMonitor`.
@@ -133,6 +134,7 @@ class GradientGuard(GradientMonitor):
         ignore: Sequence[str] | str | None = None,
         on_finding: Callable[[Finding], object] | None = None,
         every_n_steps: int = 1,
+        inside_every_n_steps: int | None = None,
         group_by: GroupBy = "module",
         exact: bool = False,
         max_overhead: float | None = None,
@@ -167,6 +169,7 @@ class GradientGuard(GradientMonitor):
             ignore=ignore,
             on_finding=on_finding,
             every_n_steps=every_n_steps,
+            inside_every_n_steps=inside_every_n_steps,
             group_by=group_by,
             exact=exact,
             max_overhead=max_overhead,

@@ -79,6 +79,10 @@ class GradientMonitor(CallbackBase):
             ``["vanishing:embed*"]``.
         on_finding: Called with each `Finding` when a fault begins, gets worse or ends.
         every_n_steps: Look at one optimizer step in so many; ``>= 1``.
+        inside_every_n_steps: Look inside one optimizer step in so many, such as 100: activation
+            functions (units that never fire, or are saturated), gradients with respect to layers'
+            outputs and to the hidden states of recurrent layers. Such a step takes about half as
+            long again, with recurrent layers more. None never does.
         group_by: Whether a row is a ``"module"`` or a single ``"parameter"``.
         exact: Whether zeros, histograms, parameter and update norms of large tensors come from
             all entries, not from a sample; slow, and takes several times the parameters' memory.
@@ -130,6 +134,7 @@ class GradientMonitor(CallbackBase):
         ignore: Sequence[str] | str | None = None,
         on_finding: Callable[[Finding], object] | None = None,
         every_n_steps: int = 1,
+        inside_every_n_steps: int | None = None,
         group_by: GroupBy = "module",
         exact: bool = False,
         max_overhead: float | None = None,
@@ -152,6 +157,8 @@ class GradientMonitor(CallbackBase):
             msg = "`report` is made from the history: `history` must not be False."
             raise ValueError(msg)
         options.check_count("every_n_steps", every_n_steps)
+        if inside_every_n_steps is not None:
+            options.check_count("inside_every_n_steps", inside_every_n_steps)
         options.check_share("max_overhead", 1.0 if max_overhead is None else max_overhead)
         options.check_parts("detectors", detectors, method="update")
         options.check_parts("sinks", sinks, method="emit")
@@ -161,6 +168,7 @@ class GradientMonitor(CallbackBase):
         self._ignore = options.as_globs("ignore", ignore)
         self._group_by: GroupBy = group_by
         self._every_n_steps, self._exact = every_n_steps, exact
+        self._inside_every_n_steps = inside_every_n_steps
         self._max_overhead = max_overhead
         self._sensitivity: Sensitivity = sensitivity
         self._on_error: OnError = on_error
@@ -447,6 +455,7 @@ class GradientMonitor(CallbackBase):
             sinks=sinks if talks else (),
             on_finding=self._on_finding if talks else None,
             every_n_steps=self._every_n_steps,
+            inside_every_n_steps=self._inside_every_n_steps,
             log_every_n_steps=trainers.log_every_n_steps(trainer),
             governor=self._governor,
             listener=self._listener,

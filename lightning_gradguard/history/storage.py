@@ -253,10 +253,8 @@ class Storage:
         if frame.log2_histogram is not None:
             data = squeeze(as_float32(frame.log2_histogram))
             self._connection.execute("INSERT INTO histogram VALUES (?, ?)", (i, data))
-        if not frame.time_profiles and not frame.silent_units:
-            return
-        data = pack_parts(frame.time_profiles, frame.silent_units)
-        self._connection.execute("INSERT INTO parts VALUES (?, ?)", (i, data))
+        if data := pack_parts(frame):
+            self._connection.execute("INSERT INTO parts VALUES (?, ?)", (i, data))
 
     def close(self, finished: str | None = None, **meta: Any) -> None:  # noqa: ANN401 - JSON types
         """Say how the attempt ended, and leave one file that needs no other."""

@@ -1,0 +1,78 @@
+"""A look inside at one training step: hidden states, activations, gradients of outputs, together.
+
+In: a model and the moments of a step. Out: numbers on the device, named as `assemble` expects them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterable, Mapping
+
+from torch import Tensor, nn
+
+from lightning_gradguard.inside.activations import Activations, Site
+from lightning_gradguard.inside.hidden import HiddenStates
+from lightning_gradguard.inside.outputs import Outputs
+
+__all__ = ["Looks"]
+
+
+class Looks:
+    """Look inside the steps that are asked for.
+
+    Args:
+        model: Looked through once.
+        watched: Parameters in scope.
+
+    Cost:
+        Nothing while not armed; about half a step on an armed one, more with recurrent layers.
+    """
+
+    def __init__(self, model: nn.Module, watched: Iterable[nn.Parameter]) -> None:
+        self.hidden = HiddenStates(model, watched)
+        self.activations = Activations(model)
+        self.outputs = Outputs(model)
+
+    def arm(self) -> None:
+        """Watch from the next forward pass on."""
+        for part in (self.activations, self.outputs, self.hidden):
+            part.arm()
+
+    def end_forward(self) -> None:
+        """Take note that the backward pass begins, in which checkpointed modules run again."""
+        for part in (self.activations, self.outputs, self.hidden):
+            part.disarm()
+
+    def forget(self) -> None:
+        """Leave the model as it was found, and let go of what has been seen."""
+        for part in (self.activations, self.outputs, self.hidden):
+            part.forget()
+
+    def take(
+        self, modules: Container[str], scale: Tensor | None, factor: float
+    ) -> dict[str, Tensor]:
+        """Return what was seen since armed.
+
+        Args:
+            modules: Names of those that belong to the optimizer.
+            scale: What gradients are multiplied by, shape ``()``; None is 1.
+            factor: What they are to be multiplied by.
+        """
+        square = factor * factor if scale is None else factor * factor / scale.square()
+        found = {f"out/{name}": square * s for name, s in self.outputs.take(modules).items()}
+        for name, rows in self.hidden.take(modules).items():
+            found[f"hidden/{name}"] = rows * _per_row(rows, square)
+        for site, numbers in self.activations.take(modules).items():
+            found.update(_named(site, numbers))
+        return found
+
+
+def _per_row(rows: Tensor, square: Tensor | float) -> Tensor:
+    """Return what to multiply time steps and squares by."""
+    factors = rows.new_ones(len(rows), 1)
+    factors[1:] = square
+    return factors
+
+
+def _named(site: Site, numbers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"act/{what}/{json.dumps(site)}": tensor for what, tensor in numbers.items()}
