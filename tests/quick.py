@@ -17,6 +17,7 @@ from lightning_gradguard.detectors import (
     NonFinite,
     NotLearning,
     Oversized,
+    Saturated,
     SchedulerDrift,
     Shallow,
     Slow,
@@ -48,6 +49,10 @@ def dead():
     return Dead(limit_share=0.7, mild_share=0.6, patience_samples=3, min_units=16)
 
 
+def saturated():
+    return Saturated(limit_share=0.5, patience_samples=2)
+
+
 def diverging():
     return Diverging(excess=0.5, min_update_ratio=0.02)
 
@@ -77,6 +82,7 @@ ALL = [
     exploding,
     vanishing,
     dead,
+    saturated,
     diverging,
     not_learning,
     spike,
@@ -100,6 +106,8 @@ FIRED = {
     ("vanishing", "late"): ["healthy", "faded"],
     ("vanishing", "over time"): ["forgetting"],
     ("dead", ""): ["healthy", "dead"],
+    ("dead", "never active"): ["never active"],
+    ("saturated", ""): ["saturated"],
     ("diverging", "runs away"): ["healthy", "runaway"],
     ("diverging", "swings"): ["swinging"],
     ("diverging", "without bound"): ["unbounded"],
@@ -114,7 +122,16 @@ FIRED = {
 }
 """What is to be found in which stretches: a hundred steps of each."""
 
-QUIET = [["dead"], ["exploding"], ["newborn"], ["decaying"], ["limping"], ["routed"], ["unseen"]]
+QUIET = [
+    ["dead"],
+    ["never active"],
+    ["exploding"],
+    ["newborn"],
+    ["decaying"],
+    ["limping"],
+    ["routed"],
+    ["unseen"],
+]
 """Where the past keeps detectors from speaking, or tells what they say."""
 
 

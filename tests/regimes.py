@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from lightning_gradguard.activation import Activation
 from lightning_gradguard.frame import Frame
+from lightning_gradguard.schema import HISTOGRAM_BINS
 from tests.strategies import make_frame
 
 REGIMES = (
@@ -24,6 +26,8 @@ REGIMES = (
     "growing",
     "echoing",
     "dead",
+    "never active",
+    "saturated",
     "broken",
     "broken loss",
     "overflow",
@@ -50,6 +54,13 @@ _FIRST = np.arange(6) == 0
 _CUT = np.array([np.nan, np.nan, np.nan, np.nan, 1.0, 1.0])
 _ALIVE = {f"l{i}": np.zeros(20, dtype=bool) for i in range(6)}
 _DEAD = {**_ALIVE, "l2": np.arange(20) < 19, "l3": np.ones(20, dtype=bool)}
+
+
+def activation(layer: str, function: str, **units: Any) -> Activation:
+    """Make what an activation function put out."""
+    histogram = np.zeros(HISTOGRAM_BINS)
+    numbers = {"mean": 0.0, "std": 1.0, "zero_fraction": 0.0, "log2_histogram": histogram}
+    return Activation(function=function, module="act", layer=layer, **{**numbers, **units})
 
 
 def frame_of(regime: str, step: int, noise: np.ndarray) -> Frame:
@@ -81,6 +92,14 @@ def frame_of(regime: str, step: int, noise: np.ndarray) -> Frame:
         "dead": {
             "gradients": np.array([0, 0, 0, 0, 1, 1]) * noise,
             "silent_units": _DEAD if step % 2 == 0 else {},
+        },
+        "never active": {
+            "activations": (activation("l2", "relu", active=np.zeros(20, dtype=bool)),),
+            "loss": 2.0,
+        },
+        "saturated": {
+            "activations": (activation("l2", "tanh", saturated=np.ones(20)),),
+            "loss": 2.0,
         },
         "broken": {"bad": [1, 2]},
         "broken loss": {"loss": np.nan},

@@ -15,12 +15,14 @@ from lightning_gradguard.detectors.inward import Inward
 from lightning_gradguard.detectors.nonfinite import NonFinite
 from lightning_gradguard.detectors.not_learning import NotLearning
 from lightning_gradguard.detectors.oversized import Oversized
+from lightning_gradguard.detectors.saturated import Saturated
 from lightning_gradguard.detectors.scheduler_drift import SchedulerDrift
 from lightning_gradguard.detectors.shallow import Shallow
 from lightning_gradguard.detectors.slow import Slow
 from lightning_gradguard.detectors.spike import Spike
 from lightning_gradguard.detectors.stale import Stale
 from lightning_gradguard.detectors.undone import Undone
+from lightning_gradguard.detectors.unfired import Unfired
 from lightning_gradguard.detectors.unused_parameters import UnusedParameters
 from lightning_gradguard.detectors.vanishing import Vanishing
 from lightning_gradguard.detectors.withering import Withering
@@ -40,6 +42,7 @@ __all__ = [
     "NonFinite",
     "NotLearning",
     "Oversized",
+    "Saturated",
     "SchedulerDrift",
     "Sensitivity",
     "Shallow",
@@ -47,6 +50,7 @@ __all__ = [
     "Spike",
     "Stale",
     "Undone",
+    "Unfired",
     "UnusedParameters",
     "Vanishing",
     "Withering",

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from lightning_gradguard.detectors.idle import Idle
+from lightning_gradguard.detectors.judged_units import unit_phrase
 from lightning_gradguard.detectors.progress import LossProgress
 from lightning_gradguard.detectors.silence import Silence
+from lightning_gradguard.detectors.unfired import Unfired
 from lightning_gradguard.findings import Finding, Severity
 from lightning_gradguard.frame import Frame, Mask
 
@@ -26,6 +28,8 @@ class Dead:
     Reports ``dead`` when the gradient rows of ``limit_share`` of a layer's units were exactly zero
     in ``patience_samples`` samples in a row (one sample is taken in five steps), and hardly any
     unit has left that set in the latter half of them.
+
+    Also when steps are looked inside and `Unfired` holds.
 
     While the loss has never moved ``mild_share`` is enough, and while it is worse than it was, if
     so many have died since the first sample.
@@ -76,12 +80,14 @@ class Dead:
         self._progress = LossProgress()
         self._silence = Silence()
         self._idle = Idle()
+        self._unfired = Unfired(limit_share=limit_share, min_units=min_units)
         self._samples = 0
         self._found: Finding | None = None
 
     def update(self, frame: Frame) -> Sequence[Finding]:
         """Return at most one finding, of the layer nearest to the loss that is dead."""
         self._progress.update(frame.loss)
+        unfired = self._unfired.update(frame)
         masks = {layer: mask for layer, mask in frame.silent_units.items() if mask.size}
         if frame.has_nonfinite or not frame.stepped:
             return ()
@@ -90,9 +96,8 @@ class Dead:
             self._silence.update(masks)
             self._idle.update(masks, self._silence.silent_now(tuple(masks)))
             self._found = self._judge(frame, tuple(masks))
-        if self._found is None:
-            return ()
-        return [replace(self._found, step=frame.step, epoch=frame.epoch)]
+        found = unfired if self._found is None else self._found
+        return () if found is None else [replace(found, step=frame.step, epoch=frame.epoch)]
 
     def _judge(self, frame: Frame, names: tuple[str, ...]) -> Finding | None:
         too_many = self._too_many(names)
@@ -149,7 +154,6 @@ class Dead:
         silent = self._silence.of(worst)
         at_birth = int((silent == self._samples).sum()) > 0.5 * share * silent.size
         born = " since the first step" if at_birth else ""
-        count = round(share * silent.size)
         return Finding(
             kind="dead",
             severity=Severity.ERROR if share >= 0.9 else Severity.WARNING,
@@ -159,8 +163,8 @@ class Dead:
             value=share,
             limit=self._limit if share >= self._limit else self._mild,
             unit="share of units",
-            message=f"{count} of {silent.size} units of {worst} have had no "
-            f"gradient{born} in {self._patience} samples in a row",
+            message=f"{unit_phrase(silent >= self._patience)} of {worst} have had no "
+            f"gradient{born or ', but had before,'} in {self._patience} samples in a row",
             advice=(
                 "an initialisation that suits the activation, without large negative biases; "
                 "changing to leaky ReLU later does not wake them."
@@ -175,6 +179,7 @@ class Dead:
         return {
             "silence": self._silence.state_dict(),
             "idle": self._idle.state_dict(),
+            "unfired": self._unfired.state_dict(),
             "samples": self._samples,
             "progress": self._progress.state_dict(),
             "found": None if self._found is None else self._found.to_dict(),
@@ -186,6 +191,7 @@ class Dead:
         self._samples = state["samples"]
         self._silence.load_state_dict(state["silence"])
         self._idle.load_state_dict(state["idle"])
+        self._unfired.load_state_dict(state["unfired"])
         self._found = None if state["found"] is None else Finding.from_dict(state["found"])
 
 

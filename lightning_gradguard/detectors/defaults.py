@@ -16,6 +16,7 @@ from lightning_gradguard.detectors.inward import Inward
 from lightning_gradguard.detectors.nonfinite import NonFinite
 from lightning_gradguard.detectors.not_learning import NotLearning
 from lightning_gradguard.detectors.oversized import Oversized
+from lightning_gradguard.detectors.saturated import Saturated
 from lightning_gradguard.detectors.scheduler_drift import SchedulerDrift
 from lightning_gradguard.detectors.shallow import Shallow
 from lightning_gradguard.detectors.slow import Slow
@@ -68,6 +69,7 @@ def default_detectors(sensitivity: Sensitivity = "normal") -> list[Detector]:
             patience_steps=patience,
         ),
         Dead(limit_share=min(1.0, 0.95 * by), mild_share=0.6 * by),
+        Saturated(limit_share=min(1.0, 0.5 * by)),
         Diverging(
             excess=0.5 * by, min_update_ratio=0.05 * 10.0 ** (by - 1.0), patience_steps=patience
         ),

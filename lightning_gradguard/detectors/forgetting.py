@@ -9,7 +9,11 @@ from typing import Any, Final
 import numpy as np
 
 from lightning_gradguard.checks import positive
-from lightning_gradguard.detectors.over_time import decades_over_time
+from lightning_gradguard.detectors.over_time import (
+    decades_over_time,
+    decades_per_step,
+    memory_horizon,
+)
 from lightning_gradguard.detectors.progress import LossProgress
 from lightning_gradguard.findings import Finding, Severity
 from lightning_gradguard.frame import Frame
@@ -63,6 +67,7 @@ class Forgetting:
         self._progress = LossProgress()
         self._drops: dict[str, deque[float]] = {}
         self._rates: dict[str, deque[float]] = {}
+        self._hidden: dict[str, float] = {}
         self._seen = 0
 
     def update(self, frame: Frame) -> Finding | None:
@@ -76,6 +81,8 @@ class Forgetting:
                 rates = self._rates.setdefault(layer, deque(maxlen=_SAMPLES))
                 # The early quarter lies three quarters of all steps before the late one.
                 rates.append(decades / (0.75 * len(profile)))
+        for name, (steps, _, late) in frame.hidden_profiles.items():
+            self._hidden[name] = decades_per_step(steps, late)
         if not self._progress.stalls(min(self._stall_blocks, _SHUT_STALL_BLOCKS)):
             return None
         stalls = self._progress.stalls(self._stall_blocks)
@@ -93,7 +100,8 @@ class Forgetting:
         return self._finding(frame, found) if found else None
 
     def _finding(self, frame: Frame, found: dict[str, float]) -> Finding:
-        drop = max(found.values())
+        worst = max(found, key=found.__getitem__)
+        drop, rate = found[worst], self._rate(worst)
         return Finding(
             kind="vanishing",
             rule="over time",
@@ -105,11 +113,21 @@ class Forgetting:
             limit=self._limit,
             unit="decades",
             message=(
-                f"the gradient at its first time steps is 10^{drop:.1f} times smaller than "
-                "at the last ones, and the loss stalls"
+                f"the gradient falls {rate:.2g} decades per time step: steps older than "
+                f"{memory_horizon(rate):.0f} get less than 0.01 % of it, the first ones "
+                f"10^{drop:.1f} times less than the last, and the loss stalls"
             ),
             advice=_ADVICE,
         )
+
+    def _rate(self, layer: str) -> float:
+        """Return what is lost per time step: of its states if these were seen, else of its input.
+
+        Of layers upon each other the one that remembers longest counts.
+        """
+        runs = [rate for name, rate in self._hidden.items() if name.rpartition("/")[0] == layer]
+        known = [rate for rate in runs if rate > 0.0]
+        return min(known) if known else float(np.median(self._rates[layer]))
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything needed to go on, as JSON types."""
@@ -117,6 +135,7 @@ class Forgetting:
             "seen": self._seen,
             "progress": self._progress.state_dict(),
             "drops": {layer: list(drops) for layer, drops in self._drops.items()},
+            "hidden": dict(self._hidden),
             "rates": {layer: list(rates) for layer, rates in self._rates.items()},
         }
 
@@ -124,6 +143,7 @@ class Forgetting:
         """Go on from `state_dict`."""
         self._seen = state["seen"]
         self._progress.load_state_dict(state["progress"])
+        self._hidden = dict(state["hidden"])
         self._drops, self._rates = (
             {name: deque(numbers, maxlen=_SAMPLES) for name, numbers in state[part].items()}
             for part in ("drops", "rates")

@@ -55,4 +55,4 @@ def test_every_failing_twin_gets_its_kind_at_an_early_layer(outcomes):
 def test_what_vanishes_over_time_is_said_of_the_first_time_steps(outcomes):
     finding = outcomes["adding-rnn"].finding
     assert finding.kind == "vanishing"
-    assert "first time steps" in finding.message
+    assert "decades per time step: steps older than" in finding.message

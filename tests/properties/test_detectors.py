@@ -21,10 +21,12 @@ from lightning_gradguard.detectors import (
     Inward,
     NotLearning,
     Oversized,
+    Saturated,
     SchedulerDrift,
     Shallow,
     Slow,
     Spike,
+    Unfired,
     UnusedParameters,
     Withering,
     default_detectors,
@@ -62,6 +64,7 @@ def test_renaming_layers_renames_findings(make, frames) -> None:
             layers=tuple(map(renamed, frame.layers)),
             time_profiles={renamed(name): p for name, p in frame.time_profiles.items()},
             silent_units={renamed(name): mask for name, mask in frame.silent_units.items()},
+            activations=tuple(replace(a, layer=renamed(a.layer)) for a in frame.activations),
         )
         for frame in frames
     ]
@@ -144,6 +147,8 @@ def with_flat(**options):
         (Growth, {"limit_decades": 4.0}, {"limit_decades": 1.0}),
         (Growth, {"min_update_ratio": 0.4}, {"min_update_ratio": 0.01}),
         (Dead, {"limit_share": 1.0, "mild_share": 1.0}, {"limit_share": 0.7}),
+        (Saturated, {"limit_share": 1.0, "patience_samples": 6}, {"limit_share": 0.3}),
+        (Unfired, {"limit_share": 1.0, "patience_samples": 6}, {"limit_share": 0.3}),
         (Diverging, {"excess": 10.0}, {"excess": 0.1}),
         (Diverging, {"min_update_ratio": 0.4}, {"min_update_ratio": 0.001}),
         (with_slow, {"min_update_ratio": 1e-10}, {"min_update_ratio": 1e-7}),

@@ -38,7 +38,7 @@ def test_a_layer_most_of_whose_units_stay_silent_is_named() -> None:
     first, *_ = said(dead())
     assert (first.kind, first.step, first.layers) == ("dead", 3, ("body.1",))
     assert (first.value, first.limit) == (0.9, 0.8)
-    assert "36 of 40 units of body.1 have had no gradient" in first.message
+    assert "36 of 40 units (0, 1, 2, 3, 4, …) of body.1 have had no gradient" in first.message
     assert "in 4 samples in a row" in first.message
 
 
@@ -91,7 +91,7 @@ def test_the_worst_layer_is_the_one_nearest_to_the_loss_that_is_wholly_dead() ->
     first, *_ = said(dead(), shares=(1.0, 1.0, 0.9, 0.0), gradients=gradients, layers=tuple("abcd"))
     assert first.layers == ("b", "c")
     assert (first.value, first.severity) == (1.0, Severity.ERROR)
-    assert "40 of 40 units of b" in first.message
+    assert "all 40 units of b" in first.message
 
 
 def test_the_severity_grows_with_the_share() -> None:

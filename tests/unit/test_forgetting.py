@@ -30,6 +30,27 @@ def test_the_recurrent_layer_is_named_with_its_drop() -> None:
     assert found[0].step >= 30
 
 
+def test_what_is_lost_per_step_is_said_and_how_far_back_that_reaches() -> None:
+    """FORGETFUL loses one decade per step: 4 steps back a gradient is 0.01 % of what it was."""
+    found = held(forgetting(), stream(120, forgetful))[0]
+    assert "falls 1 decades per time step: steps older than 4 get less than 0.01 %" in found.message
+
+
+def test_states_tell_more_of_memory_than_inputs_and_the_best_layer_counts() -> None:
+    def looked_inside(step):
+        steps = np.arange(7.0, 64.0, 8.0)
+        nothing = np.full(8, np.nan)
+        profiles = {
+            "rnn/l0": np.stack([steps, nothing, 10.0 ** (-0.5 * (63.0 - steps))]),
+            "rnn/l1": np.stack([steps, nothing, 10.0 ** (-0.2 * (63.0 - steps))]),
+        }
+        more = {"hidden_profiles": profiles if step % 50 == 0 else {}}
+        return make_frame(step, loss=1.0, time_profiles={"rnn": FORGETFUL}, **more)
+
+    found = held(forgetting(), stream(120, looked_inside))[0]
+    assert "falls 0.2 decades per time step: steps older than 20 get" in found.message
+
+
 @pytest.mark.parametrize(
     "frame_at",
     [

@@ -83,7 +83,7 @@ def test_growth_toward_the_first_time_steps_is_named_with_its_size() -> None:
     # Quarters of three steps: medians at 3 - 3/11 and 3/11 decades.
     assert found.value == pytest.approx(3.0 - 6.0 / 11.0)
     assert (found.rule, found.layers) == ("over time", ("l1",))
-    assert "first time steps is 10^2.5 times that at the last" in found.message
+    assert "grows 0.27 decades per time step on its way back, to 10^2.5 times" in found.message
 
 
 @pytest.mark.parametrize(
