@@ -277,6 +277,8 @@ class Session:
             self._count_step(index)
         self.probe.time_steps.disarm()
         self.probe.looks.end_forward()
+        if self.on_error == "raise" and (failure := self.probe.looks.failure) is not None:
+            raise failure
         if self._saw_step:
             self.probe.looks.forget()
             self._backward_passes, self._saw_step, self._batch = 0, False, None
@@ -321,6 +323,8 @@ class Session:
             unchecked.append(f"time steps of {layer} ({reason})")
         for layer, reason in self.probe.looks.hidden.unchecked.items():
             unchecked.append(f"hidden states of {layer} ({reason})")
+        if (failure := self.probe.looks.failure) is not None:
+            unchecked.append(f"the inside of steps ({failure!r})")
         unchecked += [
             f"order of the layers inside {name}, which is compiled: taken as registered"
             for name in self.probe.compiled_modules

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lightning_gradguard.inside.functions import NAMES, look_at
+from lightning_gradguard.inside.safely import Failures
 from lightning_gradguard.order import is_compiled, is_ordinary_training, reachable
 from lightning_gradguard.scope import ROOT, clean_name, is_matrix
 
@@ -55,6 +56,7 @@ class Activations:
 
     Args:
         model: Looked through once for its modules.
+        failures: Told of what goes wrong in looking.
 
     Cost:
         Nothing while not armed. On an armed step about a quarter of a forward and backward pass.
@@ -68,7 +70,8 @@ class Activations:
         [('relu', '0')]
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, failures: Failures | None = None) -> None:
+        failures = failures or Failures()
         self._modules = {
             clean_name(name) or ROOT: module
             for name, module in reachable(model)
@@ -79,7 +82,7 @@ class Activations:
         self._within: list[str] = []
         self._before: str = ""
         self._is_channels_first = False
-        self._listener = _Listener(self._note)
+        self._listener = _Listener(failures.caught(self._note))
         self._handles: list[RemovableHandle] = []
 
     def arm(self) -> None:
@@ -169,9 +172,16 @@ class _Listener(TorchFunctionMode):
     ) -> Any:  # noqa: ANN401 - whatever torch returns
         output = func(*args, **(kwargs or {}))
         name = NAMES.get(func)
+        if name == "hardtanh":
+            name = _hardtanh(*args[1:3], **(kwargs or {}))
         if name is not None and type(output) is Tensor:
             self._told(name, output)
         return output
+
+
+def _hardtanh(min_val: float = -1.0, max_val: float = 1.0, **_: object) -> str | None:
+    """Return what it is with these ends: `torch.nn.ReLU6` is one, too."""
+    return {(-1.0, 1.0): "hardtanh", (0.0, 6.0): "relu6"}.get((min_val, max_val))
 
 
 def _is_elementwise(module: nn.Module) -> bool:

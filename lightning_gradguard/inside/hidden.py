@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from lightning_gradguard.devices import widest_dtype
 from lightning_gradguard.inside.replay import Borders, Passage, hidden_gradients
+from lightning_gradguard.inside.safely import Failures
 from lightning_gradguard.order import is_compiled, is_ordinary_training, reachable
 from lightning_gradguard.scope import ROOT, clean_name
 
@@ -52,6 +53,7 @@ class HiddenStates:
         model: Looked through once for recurrent layers.
         watched: Parameters in scope; a layer with none of them is left out. None means all.
         chunks: Borders in time, evenly spread.
+        failures: Told of what goes wrong in a hook.
 
     Attributes:
         unchecked: Layers that were seen but could not be profiled, with the reason.
@@ -75,9 +77,10 @@ class HiddenStates:
         watched: Iterable[nn.Parameter] | None = None,
         *,
         chunks: int = 8,
+        failures: Failures | None = None,
     ) -> None:
         self.unchecked: dict[str, str] = {}
-        self._chunks = chunks
+        self._chunks, self._failures = chunks, failures or Failures()
         self._layers: dict[str, nn.RNNBase] = {}
         ids = None if watched is None else {id(parameter) for parameter in watched}
         for name, module in reachable(model):
@@ -159,7 +162,7 @@ class HiddenStates:
             elif isinstance(sequence, Tensor) and is_ordinary_training(layer):
                 self._keep(name, layer, sequence, state, output)
 
-        return watch
+        return self._failures.caught(watch)
 
     def _keep(
         self, name: str, layer: nn.RNNBase, sequence: Tensor, state: object, output: object
@@ -177,7 +180,8 @@ class HiddenStates:
         seen = _Seen(_some(sequence, at).clone(), states, len(results))
         self._seen[name] = seen
         for place, tensor in enumerate(results):
-            tensor.register_hook(_keeper(seen, place, 1 if place else at))  # type: ignore[no-untyped-call]  # torch's own gap
+            keep = self._failures.caught(_keeper(seen, place, 1 if place else at))
+            tensor.register_hook(keep)  # type: ignore[no-untyped-call]  # torch's own gap
 
 
 def _keeper(seen: _Seen, place: int, dim: int) -> Callable[[Tensor], None]:

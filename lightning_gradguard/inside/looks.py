@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lightning_gradguard.inside.activations import Activations, Site
 from lightning_gradguard.inside.hidden import HiddenStates
 from lightning_gradguard.inside.outputs import Outputs
+from lightning_gradguard.inside.safely import Failures
 
 __all__ = ["Looks"]
 
@@ -29,12 +30,20 @@ class Looks:
     """
 
     def __init__(self, model: nn.Module, watched: Iterable[nn.Parameter]) -> None:
-        self.hidden = HiddenStates(model, watched)
-        self.activations = Activations(model)
-        self.outputs = Outputs(model)
+        self._failures = Failures()
+        self.hidden = HiddenStates(model, watched, failures=self._failures)
+        self.activations = Activations(model, self._failures)
+        self.outputs = Outputs(model, self._failures)
+
+    @property
+    def failure(self) -> Exception | None:
+        """What went wrong in looking; then no step is looked inside any more."""
+        return self._failures.first
 
     def arm(self) -> None:
         """Watch from the next forward pass on."""
+        if self.failure is not None:
+            return
         for part in (self.activations, self.outputs, self.hidden):
             part.arm()
 
@@ -58,13 +67,26 @@ class Looks:
             scale: What gradients are multiplied by, shape ``()``; None is 1.
             factor: What they are to be multiplied by.
         """
+        found: dict[str, Tensor] = {}
+        self._failures.caught(self._collect)(found, modules, scale, factor)
+        if self.failure is not None:
+            self.forget()
+            return {}
+        return found
+
+    def _collect(
+        self,
+        found: dict[str, Tensor],
+        modules: Container[str],
+        scale: Tensor | None,
+        factor: float,
+    ) -> None:
         square = factor * factor if scale is None else factor * factor / scale.square()
-        found = {f"out/{name}": square * s for name, s in self.outputs.take(modules).items()}
+        found.update({f"out/{name}": square * s for name, s in self.outputs.take(modules).items()})
         for name, rows in self.hidden.take(modules).items():
             found[f"hidden/{name}"] = rows * _per_row(rows, square)
         for site, numbers in self.activations.take(modules).items():
             found.update(_named(site, numbers))
-        return found
 
 
 def _per_row(rows: Tensor, square: Tensor | float) -> Tensor:

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from lightning_gradguard.devices import widest_dtype
+from lightning_gradguard.inside.safely import Failures
 from lightning_gradguard.order import is_compiled, is_ordinary_training, reachable
 from lightning_gradguard.scope import ROOT, clean_name, is_matrix
 
@@ -26,12 +29,12 @@ class Outputs:
 
     Args:
         model: Looked through each time for layers with weight matrices: lazy ones get them late.
+        failures: Told of what goes wrong in a hook.
 
     Cost:
         Nothing while not armed. On an armed step one reduction per call of a layer.
 
     Example:
-        >>> import torch
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
         >>> outputs = Outputs(model)
         >>> outputs.arm()
@@ -40,8 +43,8 @@ class Outputs:
         18.0
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
+    def __init__(self, model: nn.Module, failures: Failures | None = None) -> None:
+        self._model, self._failures = model, failures or Failures()
         self._squares: dict[str, Tensor] = {}
         self._handles: list[RemovableHandle] = []
 
@@ -49,8 +52,9 @@ class Outputs:
         """Watch from the next forward pass on."""
         self.forget()
         for name, layer in reachable(self._model):
-            parameters = layer.parameters(recurse=False)
-            if not is_compiled(layer) and any(map(is_matrix, parameters)):
+            if not is_compiled(layer) and any(
+                map(_is_known_matrix, layer.parameters(recurse=False))
+            ):
                 hook = self._watcher(clean_name(name) or ROOT)
                 self._handles.append(layer.register_forward_hook(hook))
 
@@ -81,13 +85,17 @@ class Outputs:
 
         def note(gradient: Tensor) -> None:
             # Widened first: what vanishes reaches 1e-30, and its square must survive.
-            wide = gradient.detach().to(widest_dtype(gradient.device))
-            found = wide.square().sum()
+            real = torch.view_as_real(gradient) if gradient.is_complex() else gradient
+            found = real.detach().to(widest_dtype(gradient.device)).square().sum()
             squares[name] = squares[name] + found if name in squares else found
 
         def watch(layer: nn.Module, _arguments: object, output: object) -> None:
             first = output[0] if isinstance(output, tuple) and output else output
             if isinstance(first, Tensor) and first.requires_grad and is_ordinary_training(layer):
-                first.register_hook(note)  # type: ignore[no-untyped-call]  # torch's own gap
+                first.register_hook(self._failures.caught(note))  # type: ignore[no-untyped-call]  # torch's own gap
 
-        return watch
+        return self._failures.caught(watch)
+
+
+def _is_known_matrix(parameter: nn.Parameter) -> bool:
+    return not isinstance(parameter, UninitializedParameter) and is_matrix(parameter)

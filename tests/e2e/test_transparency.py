@@ -112,7 +112,7 @@ def test_every_mode_of_the_table_trains_as_if_alone(name):
         options = {**mode.options, **({"plugins": [scaler()]} if mode.uses_scaler else {})}
         return everything_left(mode.model, random_data(*mode.shape), callbacks, **options)
 
-    monitor = GradientMonitor(sinks=[], on_error="raise", exact=mode.exact)
+    monitor = GradientMonitor(sinks=[], on_error="raise", exact=mode.exact, inside_every_n_steps=2)
     assert_identical(train([monitor]), train([]))
     assert monitor.summary().observed_steps > 0
 
@@ -131,7 +131,7 @@ def test_every_reference_model_trains_as_if_alone(run):
             gradient_clip_val=run.gradient_clip_val,
         )
 
-    monitor = GradientMonitor(sinks=[], on_error="raise")
+    monitor = GradientMonitor(sinks=[], on_error="raise", inside_every_n_steps=4)
     watched = train([monitor])
     assert monitor.summary().observed_steps == 11
     assert_identical(watched, train([]))
