@@ -13,6 +13,7 @@ from lightning_gradguard import schema
 from lightning_gradguard.audit import Action
 from lightning_gradguard.findings import Finding
 from lightning_gradguard.frame import Frame
+from lightning_gradguard.history.over_time import TimeProfile
 from lightning_gradguard.history.records import Bunch
 
 if TYPE_CHECKING:
@@ -69,6 +70,10 @@ class StoredRun:
         if self.grow is not None:
             self.grow(self)
         return self.grow is not None
+
+    def time_profiles(self, _optimizer_index: int = 0) -> dict[str, list[TimeProfile]]:
+        """Return nothing: no layer is recurrent."""
+        return {}
 
     def action_bunches(self) -> list[Bunch]:
         """Return each action by itself."""

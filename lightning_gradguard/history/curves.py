@@ -7,7 +7,7 @@ they were. Imports only numpy and the standard library.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from lightning_gradguard.history import Run
 
-__all__ = ["histogram", "lines", "scalars"]
+__all__ = ["histogram", "lines", "over_time", "scalars"]
+
+_MOST_TIMES: Final = 256
 
 
 def lines(
@@ -111,6 +113,29 @@ def histogram(run: Run, layer: str, optimizer_index: int = 0, *, columns: int = 
     shares = np.ceil(255.0 * sums / np.where(most > 0.0, most, 1.0)).astype(np.uint8)
     header.update(low=schema.HISTOGRAM_LOW + low, steps=steps[starts].tolist(), last=int(steps[-1]))
     return pack(header, cells=shares.T)
+
+
+def over_time(run: Run, layer: str, optimizer_index: int = 0, *, columns: int = 300) -> bytes:
+    """Pack the gradient over the time steps of one recurrent layer, over training.
+
+    Returns:
+        A header with ``profiles``: of each ``what``, ``steps`` (first of each column), ``last`` and
+        ``times``; and for each an array ``cells0``, ``cells1``, …, float16 ``(times, columns)``:
+        mean log2 of the norm, ``-inf`` where it was exactly zero, NaN where nothing was measured.
+        None for a layer that is not recurrent.
+    """
+    profiles, arrays = [], {}
+    mine = run.time_profiles(optimizer_index).get(layer, ())
+    for place, (what, steps, times, norms) in enumerate(mine):
+        starts = columns_of(steps, columns)
+        rows = np.unique(np.linspace(0, len(times) - 1, min(len(times), _MOST_TIMES)).astype(int))
+        counts = np.diff(np.append(starts, len(steps)))[:, None]
+        with np.errstate(divide="ignore"):
+            cells = np.add.reduceat(np.log2(norms[:, rows]), starts) / counts
+        arrays[f"cells{place}"] = cells.T.astype(np.float16)
+        ends = {"steps": steps[starts].tolist(), "last": int(steps[-1])}
+        profiles.append({"what": what, **ends, "times": times[rows].tolist()})
+    return pack({"layer": layer, "profiles": profiles}, **arrays)
 
 
 def _thin(

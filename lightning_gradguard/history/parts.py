@@ -19,7 +19,7 @@ from lightning_gradguard.activation import Activation
 from lightning_gradguard.frame import Frame
 from lightning_gradguard.history.packing import from_json, inflate, squeeze
 
-__all__ = ["pack_parts", "unpack_parts"]
+__all__ = ["kinds_of", "pack_parts", "unpack_parts"]
 
 _MOST_BYTES: Final = 1 << 26
 _MOST_HEAD: Final = 1 << 22
@@ -29,16 +29,19 @@ _NUMBERS: Final = ("mean", "std", "zero_fraction")
 _NAMES: Final = ("function", "module", "layer")
 
 
+def kinds_of(frame: Frame) -> list[str]:
+    """Return what of it a frame has."""
+    return [kind for kind in (*_MAPPINGS, "activations") if getattr(frame, kind)]
+
+
 def pack_parts(frame: Frame) -> bytes:
-    """Return what only some frames have as bytes; none where it has nothing of it."""
+    """Return what only some frames have, as bytes."""
     arrays: list[tuple[str, str, npt.NDArray[Any]]] = [
         (kind, name, np.asarray(array))
         for kind in _MAPPINGS
         for name, array in getattr(frame, kind).items()
     ]
     arrays += [part for k, one in enumerate(frame.activations) for part in _parts_of(str(k), one)]
-    if not arrays:
-        return b""
     table, bodies = [], []
     for kind, name, array in arrays:
         is_mask = array.dtype == np.bool_

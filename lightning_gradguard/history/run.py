@@ -17,10 +17,11 @@ from lightning_gradguard import schema
 from lightning_gradguard.audit import Action
 from lightning_gradguard.findings import Finding
 from lightning_gradguard.frame import Frame
-from lightning_gradguard.history import records, tables
+from lightning_gradguard.history import over_time, records, tables
 from lightning_gradguard.history.frames import frames_of, histogram_at
 from lightning_gradguard.history.look import MOST_TEXTS, Look
 from lightning_gradguard.history.opening import reading
+from lightning_gradguard.history.over_time import TimeProfile
 from lightning_gradguard.history.packing import from_json
 from lightning_gradguard.history.places import locate, name_of
 from lightning_gradguard.history.records import Bunch
@@ -215,6 +216,15 @@ class Run:
                         counts.append(found[names.index(layer)].copy())
         shape = (-1, schema.HISTOGRAM_BINS)
         return np.array(steps, dtype=np.int64), np.array(counts, np.float32).reshape(shape)
+
+    def time_profiles(self, optimizer_index: int = 0) -> dict[str, list[TimeProfile]]:
+        """Return the gradient over the time steps of each recurrent layer, by its name.
+
+        Raises:
+            ValueError: There is no such optimizer.
+            HistoryError: The file is damaged.
+        """
+        return over_time.time_profiles(self._look, optimizer_index)
 
     @property
     def findings(self) -> tuple[Finding, ...]:

@@ -26,7 +26,7 @@ from lightning_gradguard.frame import Frame
 from lightning_gradguard.history import disks, shrinking, tables
 from lightning_gradguard.history.held import hold, let_go
 from lightning_gradguard.history.packing import as_float32, pack_rows, squeeze
-from lightning_gradguard.history.parts import pack_parts
+from lightning_gradguard.history.parts import kinds_of, pack_parts
 from lightning_gradguard.history.thinning import most_steps
 
 __all__ = ["Entry", "Storage"]
@@ -253,8 +253,9 @@ class Storage:
         if frame.log2_histogram is not None:
             data = squeeze(as_float32(frame.log2_histogram))
             self._connection.execute("INSERT INTO histogram VALUES (?, ?)", (i, data))
-        if data := pack_parts(frame):
-            self._connection.execute("INSERT INTO parts VALUES (?, ?)", (i, data))
+        if kinds := kinds_of(frame):
+            values = (i, " ".join(kinds), pack_parts(frame))
+            self._connection.execute("INSERT INTO parts VALUES (?, ?, ?)", values)
 
     def close(self, finished: str | None = None, **meta: Any) -> None:  # noqa: ANN401 - JSON types
         """Say how the attempt ended, and leave one file that needs no other."""

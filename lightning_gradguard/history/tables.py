@@ -89,7 +89,9 @@ TABLES: Final = {
         "record TEXT NOT NULL)"
     ),
     "histogram": "CREATE TABLE histogram (id INTEGER PRIMARY KEY, data BLOB NOT NULL)",
-    "parts": "CREATE TABLE parts (id INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+    "parts": (
+        "CREATE TABLE parts (id INTEGER PRIMARY KEY, kinds TEXT NOT NULL, data BLOB NOT NULL)"
+    ),
     **{
         f"stat_{name}": f"CREATE TABLE stat_{name} (id INTEGER PRIMARY KEY, data BLOB NOT NULL)"
         for name in STATISTICS

@@ -7,14 +7,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lightning_gradguard.history.curves import histogram, lines, scalars
+from lightning_gradguard.history.curves import histogram, lines, over_time, scalars
 from lightning_gradguard.history.picture import heatmap
 from lightning_gradguard.history.wire import pack, plain, unpack
 
 if TYPE_CHECKING:
     from lightning_gradguard.history import Run
 
-__all__ = ["heatmap", "histogram", "lines", "overview", "pack", "plain", "scalars", "unpack"]
+__all__ = [
+    "heatmap",
+    "histogram",
+    "lines",
+    "over_time",
+    "overview",
+    "pack",
+    "plain",
+    "scalars",
+    "unpack",
+]
 
 
 def overview(run: Run) -> dict[str, Any]:

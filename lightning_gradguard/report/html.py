@@ -123,6 +123,8 @@ def _packs(run: Run, statistics: Sequence[str]) -> Iterator[tuple[tuple[Any, ...
             for relative in ("none", "last"):
                 drawn = view.heatmap(run, name, index, relative=relative)
                 yield ("heatmap", name, relative, index), drawn
+        for layer in run.time_profiles(index):
+            yield ("over_time", layer, index), view.over_time(run, layer, index, columns=100)
         for layer in _worth_a_histogram(run, index):
             drawn = view.histogram(run, layer, index, columns=100)
             yield ("histogram", layer, index), drawn

@@ -69,6 +69,7 @@ class GradientHealth(base_plugin.TBPlugin):  # type: ignore[misc]
             "/lines": self._lines,
             "/scalars": self._scalars,
             "/histogram": self._histogram,
+            "/over_time": self._over_time,
         }
         apps = {route: partial(_serve, answer) for route, answer in answers.items()}
         for name in _page():
@@ -102,6 +103,9 @@ class GradientHealth(base_plugin.TBPlugin):  # type: ignore[misc]
 
     def _histogram(self, query: Mapping[str, str]) -> Answer:
         return self._of_layer(query, view.histogram)
+
+    def _over_time(self, query: Mapping[str, str]) -> Answer:
+        return self._of_layer(query, view.over_time)
 
     def _of_layer(self, query: Mapping[str, str], draw: Callable[..., bytes]) -> Answer:
         index = int(query.get("optimizer", 0))

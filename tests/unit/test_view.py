@@ -28,6 +28,7 @@ def run_of(values, steps=None, layers=None, nonfinite=None, counts=None, **scala
         scalars=tuple(scalars),
         findings=(),
         action_bunches=list,
+        time_profiles=lambda _i=0: {},
         layers=lambda _i=0: found,
         steps=lambda _i=0: steps.astype(np.int64),
         statistic=lambda name, _i=0: stored[name],

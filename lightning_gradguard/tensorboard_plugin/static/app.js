@@ -205,7 +205,8 @@ function showLayer(app) {
     if (app.parts.detail.dataset.layer !== layer) app.parts.detail.replaceChildren(layerTitle(app, layer));
     const found = await Promise.all(having.map(async (one) => ({one,
       lines: await recall(app, "lines", one.name, layer, one.part.index, app.state.ends),
-      histogram: await recall(app, "histogram", one.name, layer, one.part.index)})));
+      histogram: await recall(app, "histogram", one.name, layer, one.part.index),
+      overTime: await recall(app, "overTime", one.name, layer, one.part.index)})));
     if (turn === app.turn && layer === app.state.layer) drawLayer(app, layer, found);
   })();
 }

@@ -1,6 +1,6 @@
 // Lines over the steps, with uPlot, and the entries of one layer's gradient by size, over time.
 
-import {ramp} from "./colour.js";
+import {dataRange, ramp} from "./colour.js";
 import {clean, make, short} from "./dom.js";
 import {A_DRAG, ticks} from "./heatmap.js";
 
@@ -111,6 +111,35 @@ function select(app, chart) {
 }
 
 export function drawHistogram(canvas, histogram, ends) {
+  const {pen, x, low, inner} = besideAxes(canvas, ends);
+  inside(pen, inner, low, () => shares(pen, histogram, x, ends, low));
+  scales(pen, histogram, x, ends, low, inner);
+}
+
+// Time steps downwards, training steps to the right, a colour for the size of the gradient.
+export function drawOverTime(canvas, {steps, last, times}, cells, ends) {
+  const {pen, x, low, inner} = besideAxes(canvas, ends);
+  const [from, to] = dataRange([cells], false);
+  const gaps = steps.slice(1).map((step, i) => step - steps[i]).sort((a, b) => a - b);
+  const edges = [...steps, last + (gaps.length ? gaps[gaps.length >> 1] : 1)].map(x);
+  const tall = (low - 8) / times.length;
+  inside(pen, inner, low, () => {
+    times.forEach((_, row) => steps.forEach((__, c) => {
+      const value = cells[row * steps.length + c];
+      if (Number.isNaN(value)) return;
+      pen.fillStyle = value === -Infinity ? "#000" : `rgb(${ramp((value - from) / (to - from), false)})`;
+      pen.fillRect(edges[c], 8 + row * tall, edges[c + 1] - edges[c] + 0.5, tall + 0.5);
+    }));
+  });
+  pen.textAlign = "right";
+  pen.textBaseline = "middle";
+  pen.fillText(`t=${times[0]}`, LEFT - 6, 12);
+  pen.fillText(`t=${times.at(-1)}`, LEFT - 6, low - 5);
+  stepTicks(pen, x, ends, low, inner);
+  canvas.title = `from ${short(2 ** from, 2)} (dark) to ${short(2 ** to, 2)} (bright)`;
+}
+
+function besideAxes(canvas, ends) {
   const width = canvas.parentElement.clientWidth || 400;
   const height = 150;
   const ratio = window.devicePixelRatio || 1;
@@ -120,15 +149,24 @@ export function drawHistogram(canvas, histogram, ends) {
   pen.scale(ratio, ratio);
   const [low, inner] = [height - 20, width - LEFT - 10];
   const x = (step) => LEFT + ((step - ends[0]) / Math.max(1, ends[1] + 1 - ends[0])) * inner;
+  pen.font = "11px system-ui, sans-serif";
+  pen.fillStyle = getComputedStyle(canvas).color;
+  return {pen, x, low, inner};
+}
+
+function inside(pen, inner, low, draw) {
   pen.save();
   pen.beginPath();
-  pen.rect(LEFT, 0, inner, height);
+  pen.rect(LEFT, 0, inner, low);
   pen.clip();
-  shares(pen, histogram, x, ends, low);
+  draw();
   pen.restore();
-  pen.fillStyle = getComputedStyle(canvas).color;
-  pen.font = "11px system-ui, sans-serif";
-  scales(pen, histogram, x, ends, low, inner);
+}
+
+function stepTicks(pen, x, ends, low, inner) {
+  pen.textAlign = "center";
+  pen.textBaseline = "top";
+  for (const step of ticks(ends, Math.max(2, inner / 90))) pen.fillText(String(step), x(step), low + 5);
 }
 
 function shares(pen, histogram, x, ends, low) {
@@ -156,7 +194,5 @@ function scales(pen, histogram, x, ends, low, inner) {
   for (const octave of ticks([histogram.low, histogram.low + octaves], 6)) {
     pen.fillText(`2^${octave}`, LEFT - 6, low - (octave - histogram.low) * tall);
   }
-  pen.textAlign = "center";
-  pen.textBaseline = "top";
-  for (const step of ticks(ends, Math.max(2, inner / 90))) pen.fillText(String(step), x(step), low + 5);
+  stepTicks(pen, x, ends, low, inner);
 }

@@ -1,6 +1,6 @@
 // One layer, opened: its statistics as lines, and the sizes of its gradient over time.
 
-import {closeCharts, drawHistogram, lineChart} from "./charts.js";
+import {closeCharts, drawHistogram, drawOverTime, lineChart} from "./charts.js";
 import {clean, make} from "./dom.js";
 import {linkTo} from "./link.js";
 
@@ -31,6 +31,14 @@ export function drawLayer(app, layer, found) {
     charts.append(make("figure", {className: "gg-chart"}, make("figcaption", {},
       `log2 histogram of its gradient over time${found.length > 1 ? `, ${clean(one.name)}` : ""}`), canvas));
     drawHistogram(canvas, histogram, app.extent);
+  }
+  for (const {one, overTime} of found) {
+    (overTime?.profiles ?? []).forEach((profile, k) => {
+      const canvas = make("canvas");
+      charts.append(make("figure", {className: "gg-chart"}, make("figcaption", {},
+        `gradient of its ${profile.what}, by time step${found.length > 1 ? `, ${clean(one.name)}` : ""}`), canvas));
+      drawOverTime(canvas, profile, overTime[`cells${k}`], app.extent);
+    });
   }
   for (const name of new Set(found.flatMap(({lines}) => lines.names))) drawStatistic(app, charts, name, found);
 }

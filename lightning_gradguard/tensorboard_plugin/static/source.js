@@ -22,6 +22,7 @@ export function serverSource(base) {
     scalars: (run, optimizer, ends) => packed("scalars", {run, optimizer, ...spanOf(ends)}),
     lines: (run, layer, optimizer, ends) => packed("lines", {run, layer, optimizer, ...spanOf(ends)}),
     histogram: (run, layer, optimizer) => packed("histogram", {run, layer, optimizer}),
+    overTime: (run, layer, optimizer) => packed("over_time", {run, layer, optimizer}),
   };
 }
 
@@ -50,6 +51,7 @@ export function inlineSource(page) {
       return linesOf(maps, row, names);
     },
     histogram: async (run, layer, optimizer) => read("histogram", run, layer, optimizer),
+    overTime: async (run, layer, optimizer) => read("over_time", run, layer, optimizer),
   };
 }
 
