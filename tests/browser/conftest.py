@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, FrameLocator, Page, sync_playwright
+from playwright.sync_api import Browser, FrameLocator, Page, expect, sync_playwright
 
 from lightning_gradguard.audit import Action
 from lightning_gradguard.findings import Finding, Severity
@@ -185,3 +185,36 @@ def served(logs: Path, loader: str) -> Iterator[str]:
             yield next(match.group() for match in said if match)
         finally:
             process.terminate()
+
+
+@pytest.fixture
+def opened(watched, tensorboard):
+    """Open the tab, and a run in it; more keys of its link by name."""
+
+    def show(run="", loader="fast", **link):
+        more = "".join(f"&p.gradguard.{key}={value}" for key, value in {"run": run, **link}.items())
+        watched.page.goto(f"{tensorboard(loader)}/#gradguard{more}")
+        expect(watched.tab.locator("main[data-ready]")).to_be_attached(timeout=30_000)
+        return watched.tab
+
+    return show
+
+
+def pixels(tab, x, y):
+    """Return the colour at a share of the picture's cells across, and of its rows down."""
+    return tab.locator(".gg-map canvas").evaluate(
+        """(canvas, [x, y]) => {
+          const wide = canvas.clientWidth, left = Math.min(230, Math.round(0.3 * wide));
+          const tall = canvas.clientHeight - 36, ratio = canvas.width / wide;
+          const across = (left + x * (wide - left - 10)) * ratio, down = (16 + y * tall) * ratio;
+          const copy = document.createElement("canvas");
+          [copy.width, copy.height] = [canvas.width, canvas.height];
+          copy.getContext("2d").drawImage(canvas, 0, 0);
+          return [...copy.getContext("2d").getImageData(across, down, 1, 1).data].slice(0, 3);
+        }""",
+        [x, y],
+    )
+
+
+def choose(tab, control, value):
+    tab.locator(f"[data-control={control}]").select_option(value)

@@ -1,12 +1,12 @@
 // Lines over the steps, with uPlot, and the entries of one layer's gradient by size, over time.
 
-import {dataRange, ramp} from "./colour.js";
+import {NONFINITE, dataRange, ramp} from "./colour.js";
 import {clean, make, short} from "./dom.js";
 import {A_DRAG, ticks} from "./heatmap.js";
 
 const INKS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 const INKS_IN_THE_DARK = ["#6cc0f5", "#f5933d", "#3fd6a7", "#eda9cd", "#f0c04a", "#9ad4f5"];
-const LOST = "#ff00c8";
+const LOST = `rgb(${NONFINITE})`;
 const FAINT = "rgba(128,128,128,0.25)";
 const LEFT = 62;
 const DECADES = [1e-5, 1e-4, 1e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50];

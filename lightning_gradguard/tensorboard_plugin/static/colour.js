@@ -1,16 +1,19 @@
 // Colours that colour-blind people can tell apart: viridis, and blue to orange around a middle.
+// What is no size, such as zero, is far from all of them, also for eyes without one kind of cone.
 
 const VIRIDIS = [
   [68, 1, 84], [72, 36, 117], [65, 68, 135], [53, 95, 141], [42, 120, 142], [33, 145, 140],
   [34, 168, 132], [68, 191, 112], [122, 209, 81], [189, 223, 38], [253, 231, 37],
 ];
 const AROUND = [
-  [8, 48, 107], [33, 102, 172], [103, 169, 207], [190, 215, 230], [242, 240, 235],
-  [253, 208, 162], [245, 150, 70], [200, 85, 10], [110, 45, 5],
+  [8, 48, 107], [45, 85, 140], [110, 125, 160], [165, 170, 185], [208, 206, 200],
+  [238, 190, 135], [240, 145, 65], [200, 85, 10], [110, 45, 5],
 ];
 
 export const ZERO = [0, 0, 0];
-export const NONFINITE = [255, 0, 200];
+export const NONFINITE = [255, 0, 255];
+// How much ink is in the lines over what was not measured.
+export const HATCHING = 0.3;
 
 export function ramp(share, around) {
   const stops = around ? AROUND : VIRIDIS;

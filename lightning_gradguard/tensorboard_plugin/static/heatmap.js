@@ -1,6 +1,6 @@
 // The picture: layers in depth order by steps, with findings and actions marked on it.
 
-import {cellColours, severityOf} from "./colour.js";
+import {HATCHING, cellColours, severityOf} from "./colour.js";
 import {clean} from "./dom.js";
 import {rowCell} from "./groups.js";
 
@@ -84,7 +84,7 @@ function columns(pen, cells, map, rows, {x, rowHeight}) {
 const edgesOf = (map, x) => [...map.steps, (map.last ?? 0) + 1].map(x);
 
 function hatch(pen, ink, left, top, width, height) {
-  pen.globalAlpha = 0.15;
+  pen.globalAlpha = HATCHING;
   pen.strokeStyle = ink;
   pen.lineWidth = 1;
   pen.beginPath();
