@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from lightning_gradguard import schema
+from lightning_gradguard.history.packing import as_float32
 from lightning_gradguard.history.spans import between, columns_of
 from lightning_gradguard.history.wire import pack
 
@@ -147,7 +148,8 @@ def _thin(
 ) -> bytes:
     """Pack rows at the steps at which one of them is at an end of its column."""
     starts = columns_of(steps[chosen], columns)
-    y = np.array([row[chosen] for row in rows], np.float32).reshape(len(rows), len(steps[chosen]))
+    y = np.array([as_float32(row[chosen]) for row in rows], np.float32)
+    y = y.reshape(len(rows), len(steps[chosen]))
     kept = np.zeros(len(steps[chosen]), np.bool_)
     for row in y if len(starts) else ():
         kept[_ends(row, starts)] = True

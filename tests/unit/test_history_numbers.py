@@ -131,3 +131,11 @@ def test_what_is_drawn_is_within_a_ten_millionth_of_what_was_measured(tmp_path_f
         for line in (scalars["loss"], scalars["learning_rate"], lines["grad_norm"]):
             assert line.dtype == np.float32
             np.testing.assert_allclose(line, numbers, rtol=2.0**-24)
+
+
+@pytest.mark.parametrize("loss", [1e300, 1e-60, -1e300])
+def test_a_loss_beyond_what_is_drawn_is_neither_zero_nor_lost(loss, tmp_path):
+    with stored(tmp_path, Entry(make_frame(0, loss=loss))) as run:
+        (found,) = drawn(view.scalars(run))[1]["loss"]
+    assert np.isfinite(found)
+    assert np.sign(found) == np.sign(loss)
