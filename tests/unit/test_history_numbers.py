@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightning_gradguard.cli.runs import summed_up
 from lightning_gradguard.history import load_run, view
 from lightning_gradguard.history.packing import as_float32
 from lightning_gradguard.history.storage import Entry, Storage
+from lightning_gradguard.report.html import render_report
 from lightning_gradguard.schema import HISTOGRAM_BINS, HISTOGRAM_FIRST, HISTOGRAM_LOW
 from tests.strategies import make_frame
 
@@ -139,3 +141,14 @@ def test_a_loss_beyond_what_is_drawn_is_neither_zero_nor_lost(loss, tmp_path):
         (found,) = drawn(view.scalars(run))[1]["loss"]
     assert np.isfinite(found)
     assert np.sign(found) == np.sign(loss)
+
+
+def test_what_watching_took_is_the_latest_that_was_known_for_summary_and_report(tmp_path):
+    known = [0.5, 0.125, None]
+    entries = [
+        Entry(make_frame(step), {} if taken is None else {"overhead_ms": taken})
+        for step, taken in enumerate(known)
+    ]
+    with stored(tmp_path, *entries) as run:
+        assert summed_up(run).overhead_ms == 0.125
+        assert "watching took 0.125 ms per step" in render_report([run])

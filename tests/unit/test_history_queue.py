@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -83,5 +84,7 @@ def test_to_end_does_not_wait_without_end_for_a_disk_that_stands_still(disk, tmp
     writer = Writer(tmp_path / "gradguard" / "history.sqlite")
     writer.add(Entry(make_frame(0)))
     assert disk.reached.wait(60.0)
+    began = time.monotonic()
     writer.close("finished", timeout=0.1)
+    assert time.monotonic() - began < 10.0
     assert writer._thread.is_alive()
