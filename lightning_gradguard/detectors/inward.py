@@ -11,6 +11,7 @@ from lightning_gradguard.checks import positive
 from lightning_gradguard.detectors.depth import DepthProfile, depth_profile, middle
 from lightning_gradguard.detectors.over_time import decades_over_time
 from lightning_gradguard.detectors.oversized import times
+from lightning_gradguard.detectors.signal import Signal
 from lightning_gradguard.findings import Finding, Severity
 from lightning_gradguard.frame import Frame
 
@@ -27,14 +28,19 @@ class Inward:
     Args:
         limit_decades: Excess that counts, in factors of ten.
         min_update_ratio: Relative update per step below which growth does no harm.
+
+    State:
+        The latest gradients of layers' outputs.
     """
 
     def __init__(self, *, limit_decades: float = 2.0, min_update_ratio: float = 0.1) -> None:
         self._limit = positive("limit_decades", limit_decades)
         self._min_update_ratio = positive("min_update_ratio", min_update_ratio)
+        self._signal = Signal()
 
     def update(self, frame: Frame) -> Finding | None:
         """Return a finding while the rule holds."""
+        self._signal.update(frame)
         profile = depth_profile(frame)
         for part in () if profile is None else profile.parts(self._limit):
             found = self._over_depth(frame, part)
@@ -64,6 +70,7 @@ class Inward:
             message=(
                 f"gradient over weight is 10^{early:.1f} times that near the loss, and an update "
                 f"moves {profile.layers[0]} by {times(profile.update_ratio[0])} its size"
+                f"{_of_signal(self._signal.lost(profile.layers))}"
             ),
             advice=(
                 "an initialisation that keeps the scale (Xavier or He), or skip connections with "
@@ -107,8 +114,16 @@ class Inward:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: each step is judged by itself."""
-        return {}
+        """Return everything needed to go on, as JSON types."""
+        return {"signal": self._signal.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take nothing."""
+        """Go on from `state_dict`."""
+        self._signal.load_state_dict(state["signal"])
+
+
+def _of_signal(lost: float | None) -> str:
+    """Say what became of the gradient of layers' outputs, where steps were looked inside."""
+    if lost is None:
+        return ""
+    return f"; the gradient of what layers put out grows by {-lost:.1f} decades toward the input"

@@ -11,6 +11,7 @@ from lightning_gradguard.checks import positive
 from lightning_gradguard.detectors.depth import DepthProfile, depth_profile
 from lightning_gradguard.detectors.driven import DrivenUpdates
 from lightning_gradguard.detectors.progress import LossProgress
+from lightning_gradguard.detectors.signal import Signal
 from lightning_gradguard.findings import Finding, Severity
 from lightning_gradguard.frame import Frame, Vector
 
@@ -21,6 +22,14 @@ _ADVICE: Final = (
     "initialisation; clipping and a lower learning rate do not help."
 )
 
+
+_ADVICE_ON_INPUTS: Final = (
+    "scaling the inputs to unit variance, or normalisation: the gradient does arrive at what the "
+    "first layers put out, and what they are given is small."
+)
+
+_SIGNAL_IS_LOST: Final = 1.0
+"""Decades that the gradient of layers' outputs loses from which on it is itself what vanishes."""
 
 _MOST_DECADES: Final = 300.0
 """Stands for a gradient of zero: infinity cannot be written as JSON."""
@@ -62,6 +71,7 @@ class Shallow:
         self._warmup = warmup_steps
         self._progress = LossProgress()
         self._driven = DrivenUpdates()
+        self._signal = Signal()
         self._seen = 0
 
     def update(self, frame: Frame) -> Finding | None:
@@ -69,6 +79,7 @@ class Shallow:
         self._seen += 1
         self._progress.update(frame.loss)
         self._driven.remember(frame)
+        self._signal.update(frame)
         profile = depth_profile(frame)
         if self._seen <= self._warmup or profile is None or not frame.stepped:
             return None
@@ -105,8 +116,9 @@ class Shallow:
             value=min(float(drop[0]), _MOST_DECADES),
             limit=limit,
             unit="decades",
-            message=_message(profile, float(drop[0]), float(np.nan_to_num(moved[0]))),
-            advice=_ADVICE,
+            message=_message(profile, float(drop[0]), float(np.nan_to_num(moved[0])))
+            + _of_signal(lost := self._signal.lost(profile.layers)),
+            advice=_ADVICE if lost is None or lost >= _SIGNAL_IS_LOST else _ADVICE_ON_INPUTS,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -115,6 +127,7 @@ class Shallow:
             "seen": self._seen,
             "progress": self._progress.state_dict(),
             "driven": self._driven.state_dict(),
+            "signal": self._signal.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -122,6 +135,14 @@ class Shallow:
         self._seen = state["seen"]
         self._progress.load_state_dict(state["progress"])
         self._driven.load_state_dict(state["driven"])
+        self._signal.load_state_dict(state["signal"])
+
+
+def _of_signal(lost: float | None) -> str:
+    """Say what became of the gradient of layers' outputs, where steps were looked inside."""
+    if lost is None:
+        return ""
+    return f"; the gradient of what layers put out loses {lost:.1f} decades over them"
 
 
 def _message(profile: DepthProfile, drop: float, moved: float) -> str:

@@ -48,7 +48,7 @@ def test_what_was_kept_comes_back_in_the_order_of_time(run):
 
 def test_it_is_drawn_in_octaves_with_time_downwards(run):
     header, arrays = view.unpack(view.over_time(run, "l1"))
-    assert [profile["what"] for profile in header["profiles"]][0] == "input"
+    assert header["profiles"][0]["what"] == "input"
     assert header["profiles"][0]["steps"] == [0, 10]
     np.testing.assert_allclose(arrays["cells0"][:, 0], np.arange(12))
     assert arrays["cells3"].tolist() == [[1.0, 1.0], [-np.inf, -np.inf], [3.0, 3.0]]

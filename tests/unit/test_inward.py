@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import pytorch_lightning as pl
@@ -12,7 +14,7 @@ from lightning_gradguard import GradientMonitor
 from lightning_gradguard.detectors import Exploding, Inward
 from lightning_gradguard.findings import Severity
 from tests.e2e.models import Classifier, random_data, recurrent, trainer
-from tests.strategies import held, make_frame, stream
+from tests.strategies import make_frame
 
 LAYERS = 8
 EVEN = np.ones(LAYERS)
@@ -95,10 +97,13 @@ def test_over_time_no_harm_is_no_finding(profile, update_ratio) -> None:
     assert over_time(profile, update_ratio) is None
 
 
-def test_it_keeps_nothing_in_mind() -> None:
-    rule = inward()
-    held(rule, stream(5, lambda s: make_frame(s, GROWING, update_ratio=0.5)))
-    assert rule.state_dict() == {}
+def test_the_gradient_of_outputs_is_told_also_after_a_resume() -> None:
+    norms = {f"l{k}": norm for k, norm in enumerate(GROWING.tolist())}
+    rule, resumed = inward(), inward()
+    rule.update(make_frame(0, output_grad_norms=norms))
+    resumed.load_state_dict(json.loads(json.dumps(rule.state_dict())))
+    found = resumed.update(make_frame(1, GROWING, update_ratio=0.5))
+    assert "what layers put out grows by 5.5 decades toward the input" in found.message
 
 
 def test_a_linear_recurrence_of_radius_two_is_found_at_its_first_step() -> None:

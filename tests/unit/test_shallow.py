@@ -40,6 +40,22 @@ def test_the_first_layers_are_named_with_their_drop() -> None:
     assert "moves l0 by 1.0e-09 of its size" in finding.message
 
 
+@pytest.mark.parametrize(
+    ("signal", "lost", "advice"),
+    [
+        (FADING, "loses 5.5 decades over them", "batch or layer normalisation"),
+        (EVEN, "loses 0.0 decades over them", "scaling the inputs to unit variance"),
+    ],
+    ids=["the signal is lost", "the inputs are small"],
+)
+def test_the_gradient_of_outputs_tells_the_signal_from_the_inputs(signal, lost, advice) -> None:
+    norms = {f"l{k}": norm for k, norm in enumerate(signal.tolist())}
+    frames = stream(6, lambda s: fading(s, output_grad_norms=norms if s == 2 else {}))
+    (finding,) = held(shallow(), frames)
+    assert lost in finding.message
+    assert finding.advice.startswith(advice)
+
+
 def test_gradients_are_taken_relative_to_the_weights() -> None:
     assert held(shallow(), stream(20, lambda s: fading(s, weights=FADING))) == []
 
