@@ -79,7 +79,7 @@ class GradientMonitor(CallbackBase):
             ``["vanishing:embed*"]``.
         on_finding: Called with each `Finding` when a fault begins, gets worse or ends.
         every_n_steps: Look at one optimizer step in so many; ``>= 1``.
-        inside_every_n_steps: Look inside one optimizer step in so many, such as 100: activation
+        inside_every_n_steps: Look inside one optimizer step in so many, such as 200: activation
             functions (units that never fire, or are saturated), gradients with respect to layers'
             outputs and to the hidden states of recurrent layers. Such a step takes about half as
             long again, with recurrent layers more. None never does.

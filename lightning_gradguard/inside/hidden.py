@@ -8,7 +8,7 @@ to the moment before the update; then `replay` runs it again, and all is let go.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HiddenStates"]
 
-_MOST_SEQUENCES: Final = 16
+_MOST_SEQUENCES: Final = 8
 _FORWARDS: Final = {kind.forward for kind in (nn.RNN, nn.GRU, nn.LSTM)}
 
 
@@ -47,7 +47,7 @@ class _Seen:
 class HiddenStates:
     """Watch what goes through recurrent layers while armed.
 
-    Of a batch, the first sixteen sequences are looked at.
+    Of a batch, the first eight sequences are looked at.
 
     Args:
         model: Looked through once for recurrent layers.
@@ -59,8 +59,8 @@ class HiddenStates:
         unchecked: Layers that were seen but could not be profiled, with the reason.
 
     Cost:
-        Nothing while not armed. On an armed step, for sixteen sequences, a copy of what goes
-        through the layers, and about three times their forward and backward pass.
+        Nothing while not armed. On an armed step, for eight sequences, a copy of what goes
+        through the layers, and two and a half times their forward and backward pass.
 
     Example:
         >>> rnn = nn.RNN(1, 4, batch_first=True)
@@ -140,8 +140,7 @@ class HiddenStates:
 
     def _replayed(self, name: str, passage: Passage) -> dict[str, Tensor]:
         layer = self._layers[name]
-        whole = hidden_gradients(layer, passage, chunks=self._chunks)
-        late = hidden_gradients(layer, _late(layer, passage, self._chunks), chunks=self._chunks)
+        whole, late = hidden_gradients(layer, passage, chunks=self._chunks)
         rows = {}
         for one, other in zip(whole, late, strict=True):
             squares = [_squares(one), _squares(other)]
@@ -204,18 +203,6 @@ def _some(tensor: Tensor, dim: int) -> Tensor:
     if tensor.dim() < 3:
         return tensor
     return tensor.narrow(dim, 0, min(_MOST_SEQUENCES, tensor.shape[dim]))
-
-
-def _late(layer: nn.RNNBase, passage: Passage, chunks: int) -> Passage:
-    """Return the same with the loss of the last chunk alone."""
-    if passage.output_gradient is None:
-        return passage
-    dim = 1 if layer.batch_first and passage.sequence.dim() == 3 else 0
-    length = passage.sequence.shape[dim]
-    early = round(length * (min(chunks, length) - 1) / min(chunks, length))
-    gradient = passage.output_gradient.clone()
-    gradient.narrow(dim, 0, early).zero_()
-    return replace(passage, output_gradient=gradient)
 
 
 def _squares(borders: Borders) -> Tensor:
