@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -30,8 +30,6 @@ from lightning_gradguard.history.parts import kinds_of, pack_parts
 from lightning_gradguard.history.thinning import most_steps
 
 __all__ = ["Entry", "Storage"]
-
-_PAGE_BYTES: Final = 16384
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +81,7 @@ class Storage:
         run = self._connection.execute
         run("PRAGMA trusted_schema = OFF")
         run("PRAGMA cell_size_check = ON")
-        run(f"PRAGMA page_size = {_PAGE_BYTES}")
+        run(f"PRAGMA page_size = {tables.PAGE_BYTES}")
         with self._connection:
             run("BEGIN IMMEDIATE")
             if run("SELECT count(*) FROM sqlite_master").fetchone()[0]:

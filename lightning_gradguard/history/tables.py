@@ -12,6 +12,7 @@ __all__ = [
     "APPLICATION_ID",
     "FILE_NAME",
     "FOLDER_NAME",
+    "PAGE_BYTES",
     "SCALARS",
     "SCHEMA_NAME",
     "STATISTICS",
@@ -22,6 +23,9 @@ __all__ = [
 FOLDER_NAME: Final = "gradguard"
 FILE_NAME: Final = "history.sqlite"
 SCHEMA_NAME: Final = "gradguard/1"
+
+PAGE_BYTES: Final = 16384
+"""Size of a page of the file."""
 
 APPLICATION_ID: Final = 0x47726164
 """``PRAGMA application_id``: "Grad" in ASCII."""

@@ -10,10 +10,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from lightning_gradguard.history.tables import PAGE_BYTES
+
 __all__ = ["ACTED", "BUCKET", "FOUND", "densest", "kept_steps", "most_steps"]
 
 _BYTES: Final = 200_000_000
 _FEWEST: Final = 2000
+_PAGE_HEAD: Final = 8
+_ROW_HEAD: Final = 10
 BUCKET: Final = 8
 """So many steps that follow each other are thinned together."""
 _STAYS: Final = 4
@@ -37,9 +41,21 @@ def most_steps(layers: int, statistics: int) -> int:
 
     Example:
         >>> most_steps(400, 12), most_steps(20, 12), most_steps(100_000, 12)
-        (10416, 208333, 2000)
+        (10172, 184122, 2000)
     """
-    return max(_FEWEST, _BYTES // (4 * statistics * max(1, layers)))
+    return max(_FEWEST, int(_BYTES / (statistics * _bytes_of_row(4 * max(1, layers)))))
+
+
+def _bytes_of_row(size: int) -> float:
+    """Return what a row of so many bytes takes in the file: no page holds a part of one.
+
+    Example:
+        >>> _bytes_of_row(8200), _bytes_of_row(40_000)
+        (16384.0, 40010.0)
+    """
+    whole = (PAGE_BYTES - _PAGE_HEAD) // (size + _ROW_HEAD)
+    # What is larger than a page goes on in pages of its own, of which the last is shared.
+    return PAGE_BYTES / whole if whole else float(size + _ROW_HEAD)
 
 
 def densest(steps: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:

@@ -82,11 +82,14 @@ function valueText(app, one, index, column) {
 
 function sizeText(app, one, index, raw) {
   if (!app.isLog) return short(raw);
-  if (app.state.mode === "last") return `${short(2 ** raw)} × last layer`;
+  if (app.state.mode === "last") return `${about(2 ** raw)} × last layer`;
   const usual = one.map.medians[index];
-  const times = app.state.mode === "median" && usual !== null ? `, ${short(2 ** (raw - usual))} × its median` : "";
-  return `${short(2 ** raw)}${times}`;
+  const times = app.state.mode === "median" && usual !== null ? `, ${about(2 ** (raw - usual))} × its median` : "";
+  return `${about(2 ** raw)}${times}`;
 }
+
+// Cells are good to a few hundredths.
+const about = (value) => short(Number(value.toPrecision(2)), 2);
 
 function pointer(app, one) {
   const {canvas} = one;
