@@ -102,7 +102,7 @@ def test_a_chosen_optimizer_is_kept_by_all_that_is_asked_and_shown(watched, open
     choose(tab, "optimizer", "1")
     expect(tab.locator("[data-control=optimizer]")).to_have_value("1")
     expect(tab.locator(".gg-maps[aria-busy]")).to_have_count(0)
-    assert told_at(tab, 0.1) == "a, step 4: 1024"
+    assert told_at(tab, 0.1) == "a, step 4: 1000"
     tab.locator(".gg-map canvas").click(position={"x": across(tab, 0.5), "y": 20})
     expect(tab.locator(".gg-detail h2 code")).to_have_text("a")
     expect(tab.locator(".gg-detail .uplot").first).to_be_visible()
