@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_gradguard.cli.tables import Kind, Table
-from lightning_gradguard.cli.terminal import printable
+from lightning_gradguard.plain_text import printable
 
 __all__ = ["cell", "write_csv"]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lightning_gradguard.cli.arguments import add_fail_on, add_json, add_run
 from lightning_gradguard.cli.outcome import CommandError, exit_code
 from lightning_gradguard.cli.records import finding_record, record
-from lightning_gradguard.cli.runs import about, one_run
+from lightning_gradguard.cli.runs import about, one_run, thinned_text
 from lightning_gradguard.cli.terminal import say, say_json
 from lightning_gradguard.findings import Finding, Severity, headline
 
@@ -163,14 +163,16 @@ def _lines(history: Run, again: Replayed, options: Namespace) -> Iterator[str]:
     for finding in again.findings:
         yield f"  {headline(finding)}"
     rows = list(_comparison(history.findings, again.findings))
-    if rows:
-        yield f"  {'':20}{'when it trained':28}now"
+    cells = [("", "when it trained", "now")] if rows else []
     for row in rows:
         which = f"{row['kind']}{_of(row['optimizer_index'])}"
-        yield f"  {which:20}{_when(row['recorded']):28}{_when(row['replayed'])}"
+        cells.append((which, _when(row["recorded"]), _when(row["replayed"])))
+    wide = [max((len(line[k]) for line in cells), default=0) + 2 for k in (0, 1)]
+    for first, second, third in cells:
+        yield f"  {first:{wide[0]}}{second:{wide[1]}}{third}"
     for reason in again.muted:
         yield f"  not judged: {reason}"
-    yield f"  {again.steps} stored steps were judged"
+    yield f"  {again.steps} stored steps were judged{thinned_text(history)}"
 
 
 def _verdict(again: Replayed) -> str:

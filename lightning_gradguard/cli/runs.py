@@ -106,13 +106,26 @@ def summed_up(run: Run) -> Summary:
     steps = [run.steps(index) for index in run.optimizers]
     return summarise(
         run.findings,
-        observed_steps=sum(map(len, steps)),
+        observed_steps=sum(map(len, steps)) + thinned_steps(run),
         steps=sum(int(mine[-1]) + 1 for mine in steps if len(mine)),
         last_frame=_last_frame(run),
         acts=acts(run),
         overhead_ms=latest(run, "overhead_ms"),
         **_said(run.meta),
     )
+
+
+def thinned_steps(run: Run) -> int:
+    """Return how many steps are no longer in the file, since there were too many."""
+    thinned = run.meta.get("thinned")
+    steps = thinned.get("steps") if isinstance(thinned, Mapping) else 0
+    return steps if isinstance(steps, int) else 0
+
+
+def thinned_text(run: Run) -> str:
+    """Say that old steps were thinned, after what is said of those that are there."""
+    count = thinned_steps(run)
+    return f"; {count:,} old ones were thinned" if count else ""
 
 
 def _said(meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 from lightning_gradguard.cli.arguments import add_fail_on, add_json, add_run
 from lightning_gradguard.cli.outcome import exit_code
 from lightning_gradguard.cli.records import finding_record, record
-from lightning_gradguard.cli.runs import about, one_run, optimizers, state, summed_up
+from lightning_gradguard.cli.runs import (
+    about,
+    one_run,
+    optimizers,
+    state,
+    summed_up,
+    thinned_text,
+)
 from lightning_gradguard.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
@@ -71,6 +78,8 @@ def _lines(history: Run, summary: Summary) -> Iterator[str]:
         which = f", optimizer {mine['index']}" if len(history.optimizers) > 1 else ""
         to = "" if mine["last_step"] is None else f", {mine['first_step']} to {mine['last_step']}"
         yield f"  steps   {mine['steps']} recorded{to}{which}; {mine['layers']} layers"
+    if thinned := thinned_text(history):
+        yield f"          {thinned.removeprefix('; ')}"
     losses = _losses(history)
     if losses is not None:
         yield f"  loss    {losses['first']:.4g} at first, {losses['last']:.4g} at last"

@@ -12,32 +12,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final, TextIO
 
-__all__ = ["complain", "plain_json", "printable", "say", "say_json"]
+from lightning_gradguard.plain_text import printable
+
+__all__ = ["complain", "plain_json", "say", "say_json"]
 
 _LONGEST_LINE: Final = 2_000
-
-
-def printable(text: str) -> str:
-    r"""Return text that can do nothing to a terminal, nor begin a line of its own.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        The text, in which control characters, line breaks, marks that turn the direction of
-        writing, and halves of surrogate pairs are written as escapes.
-
-    Example:
-        >>> print(printable("layer\x1b[2J\n0 …"))
-        layer\x1b[2J\n0 …
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else _escape(c) for c in text)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def say(line: str = "") -> None:

@@ -6,12 +6,13 @@ they were. Imports only numpy and the standard library.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from lightning_gradguard import schema
+from lightning_gradguard.history.nonfinite import not_finite
 from lightning_gradguard.history.packing import as_float32
 from lightning_gradguard.history.spans import between, columns_of
 from lightning_gradguard.history.wire import pack
@@ -47,15 +48,25 @@ def lines(
 
     Returns:
         ``x`` (float64 steps) and ``y`` float32 ``(statistics, points)``: values at steps at which
-        any of them is smallest or largest in its column. NaN: not measured.
+        any of them is smallest or largest in its column. NaN: not measured; infinity: not finite.
 
     Raises:
         ValueError: If there is no such layer.
     """
-    rows = run.layer(layer, optimizer_index)
+    rows = _marked(run.layer(layer, optimizer_index))
     header = {"names": list(rows), "layer": layer}
     chosen = between(run.steps(optimizer_index), first, last)
     return _thin(run.steps(optimizer_index), list(rows.values()), header, chosen, columns)
+
+
+def _marked(rows: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Return rows in which what is not finite is infinite, also where a norm left it out."""
+    if "num_nonfinite" not in rows:
+        return dict(rows)
+    return {
+        name: np.where(not_finite(name, row, rows["num_nonfinite"]), np.float32(np.inf), row)
+        for name, row in rows.items()
+    }
 
 
 def scalars(

@@ -21,16 +21,17 @@ _NETWORK: Final = {
     "smb3",
     "smbfs",
     "9p",
+    "virtiofs",
+    "vboxsf",
     "lustre",
     "gpfs",
     "beegfs",
     "ceph",
     "afs",
     "glusterfs",
-    "fuse.sshfs",
-    "fuse.glusterfs",
-    "fuse.s3fs",
-    "fuse.gcsfuse",
+    "panfs",
+    "pvfs2",
+    "wekafs",
 }
 
 
@@ -49,7 +50,8 @@ def is_on_network(folder: Path) -> bool:
         root = _unescaped(parts[1]).rstrip("/")
         if (here + "/").startswith(root + "/") and len(root) >= len(best):
             best, kind = root, parts[2]
-    return kind in _NETWORK
+    # What a program of somebody's serves is most often elsewhere, and to be careful costs little.
+    return kind in _NETWORK or kind.startswith("fuse.")
 
 
 def _unescaped(name: str) -> str:

@@ -45,8 +45,8 @@ def frames_of(
         block: Returns the statistics of some of them by name, ``(m, layers)``.
         place: The column of each layer in them.
     """
-    with_histogram = {int(row[0]) for row in source.rows("SELECT id FROM histogram")}
-    with_parts = {int(row[0]) for row in source.rows("SELECT id FROM parts")}
+    with_histogram = {int(row[0]) for row in source.rows("SELECT id FROM histogram LIMIT 2000000")}
+    with_parts = {int(row[0]) for row in source.rows("SELECT id FROM parts LIMIT 2000000")}
     statistics: Mapping[str, npt.NDArray[np.float32]] = {}
     for k, i in enumerate(steps.ids.tolist()):
         here = k % _ROWS_AT_ONCE

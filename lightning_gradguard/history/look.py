@@ -9,6 +9,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
+from lightning_gradguard.errors import HistoryError
 from lightning_gradguard.history import tables
 from lightning_gradguard.history.layouts import merged
 from lightning_gradguard.history.opening import reading
@@ -34,7 +38,7 @@ class Look:
         self.source = source
         self._steps: dict[int, Steps] = {}
         self._layers: dict[int, tuple[str, ...]] = {}
-        self._redone_from: dict[tuple[int, int], int | None] = {}
+        self._redone_from: dict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = {}
         rows = source.rows("SELECT coalesce(max(id), 0) FROM steps")
         with reading(source.path):
             # Layouts are read after this, so that none of these steps lacks its own.
@@ -67,8 +71,15 @@ class Look:
                 there = ", ".join(map(str, self.optimizers))
                 msg = f"`optimizer_index` must be one of {there}, got {optimizer_index!r}."
                 raise ValueError(msg)
-            self._layers[optimizer_index] = merged(reversed(mine))
+            self._layers[optimizer_index] = self._bounded(mine)
         return self._layers[optimizer_index]
+
+    def _bounded(self, layouts: list[tuple[str, ...]]) -> tuple[str, ...]:
+        """Join lists of layers, the latest first, unless they are too many."""
+        if len({name for layout in layouts for name in layout}) > _MOST_LAYERS:
+            msg = f"{self.source.path} is too large: more than {_MOST_LAYERS} layers."
+            raise HistoryError(msg)
+        return merged(dict.fromkeys(reversed(layouts)))
 
     def place(self, layer: str, optimizer_index: int) -> int:
         """Return the column of a layer."""
@@ -90,19 +101,20 @@ class Look:
 
     def counts(self, attempt: int, optimizer_index: int, step: int) -> bool:
         """Whether no later attempt did this step again."""
-        key = attempt, optimizer_index
-        if key not in self._redone_from:
-            self._redone_from[key] = self._first_after(*key)
-        first = self._redone_from[key]
-        return first is None or step < first
-
-    def _first_after(self, attempt: int, optimizer_index: int) -> int | None:
-        """Return the first step that later attempts made."""
         if optimizer_index not in self.optimizers:
-            return None  # something was said before any step was written
-        mine = self.steps(optimizer_index)
-        later = mine.steps[mine.attempts > attempt]
-        return int(later[0]) if len(later) else None
+            return True  # something was said before any step was written
+        if optimizer_index not in self._redone_from:
+            self._redone_from[optimizer_index] = _redone_from(self.steps(optimizer_index))
+        attempts, firsts = self._redone_from[optimizer_index]
+        place = int(np.searchsorted(attempts, attempt, side="right"))
+        return place == len(attempts) or step < int(firsts[place])
+
+
+def _redone_from(steps: Steps) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the attempts, rising, and the first step that each or a later one made."""
+    attempts, rows = np.unique(steps.attempts, return_index=True)
+    firsts = steps.steps[rows]
+    return attempts, np.minimum.accumulate(firsts[::-1])[::-1]
 
 
 def _layout(optimizer: object, text: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from lightning_gradguard.history.nonfinite import not_finite
 from lightning_gradguard.history.spans import between, columns_of
 from lightning_gradguard.history.wire import pack, plain
 
@@ -29,8 +30,6 @@ _SHARES: Final = {"zero_fraction"}
 """Statistics between 0 and 1, of which zero is an ordinary value."""
 _COUNTS: Final = {"num_nonfinite"}
 """Statistics of which zero is what is usual, so that it hides nothing else."""
-_OF_GRADIENTS: Final = ("grad_", "update_", "weight_grad_", "weight_update_")
-"""How the names begin of what is not known where a gradient is not finite."""
 _MEDIAN_STEPS: Final = 2048
 """What is usual for a layer is taken from at most so many steps, evenly spread."""
 
@@ -108,9 +107,10 @@ class _Sizes(NamedTuple):
 
 def _sizes(run: Run, statistic: str, optimizer_index: int, relative: str) -> _Sizes:
     values = np.abs(np.asarray(run.statistic(statistic, optimizer_index), np.float32))
-    nonfinite = np.isinf(values)
-    if "num_nonfinite" in run.statistics and statistic.startswith(_OF_GRADIENTS):
-        nonfinite |= run.statistic("num_nonfinite", optimizer_index) > 0
+    counts = np.full_like(values, np.nan)
+    if "num_nonfinite" in run.statistics:
+        counts = run.statistic("num_nonfinite", optimizer_index)
+    nonfinite = not_finite(statistic, values, counts)
     zero = (values == 0.0) & ~nonfinite
     if statistic in _SHARES:
         return _Sizes(values, np.isfinite(values) & ~nonfinite, np.zeros_like(zero), nonfinite)

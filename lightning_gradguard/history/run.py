@@ -204,7 +204,9 @@ class Run:
         """Return sampled steps, ``(m,)``, and counts by magnitude, ``(m, HISTOGRAM_BINS)``."""
         self._look.place(layer, optimizer_index)
         mine, steps, counts = self._look.steps(optimizer_index), [], []
-        sampled = {int(row[0]) for row in self._source.rows("SELECT id FROM histogram")}
+        sampled = {
+            int(row[0]) for row in self._source.rows("SELECT id FROM histogram LIMIT 2000000")
+        }
         layouts = self._look.layouts
         with reading(self.path):
             for i, layout, step in zip(mine.ids, mine.layouts, mine.steps, strict=True):

@@ -14,6 +14,8 @@ from lightning_gradguard.history.opening import connect, reading
 __all__ = ["Source"]
 
 _MOST_BYTES: Final = 1 << 29
+_NUMBER_BYTES: Final = 32
+"""What a number takes in memory, at most."""
 
 
 class Source:
@@ -50,7 +52,9 @@ class Source:
         found, size = [], 0
         with reading(self.path):
             for row in self._connection.execute(text, values):
-                size += sum(len(one) for one in row if isinstance(one, (str, bytes)))
+                size += sum(
+                    len(one) if isinstance(one, (str, bytes)) else _NUMBER_BYTES for one in row
+                )
                 if size > most_bytes:
                     msg = (
                         f"{self.path} is too large: one answer takes more than {most_bytes} bytes."

@@ -17,7 +17,7 @@ __all__ = ["QUERY", "Steps", "latest_rows"]
 QUERY: Final = (
     "SELECT id, layout, step, epoch, batch, flags, present, attempt, scalars, "
     "CASE WHEN length(learning_rates) <= 65536 THEN learning_rates END FROM steps "
-    "WHERE optimizer = ? AND id <= ? AND length(scalars) = ? ORDER BY id LIMIT ?"
+    "WHERE optimizer = ? AND id <= ? AND length(scalars) = ? ORDER BY id DESC LIMIT ?"
 )
 """Asks for rows, given optimizer, last row, bytes of the scalars, and how many at most."""
 
@@ -42,6 +42,7 @@ class Steps:
     """
 
     def __init__(self, rows: list[tuple[Any, ...]]) -> None:
+        rows.reverse()  # the latest were asked for first, if there are too many
         numbers = np.array([row[:8] for row in rows], dtype=np.int64).reshape(-1, 8)
         steps = numbers[:, 2]
         if len(steps) and not 0 <= steps.min() <= steps.max() <= _LARGEST_STEP:

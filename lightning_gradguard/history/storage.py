@@ -63,8 +63,10 @@ class Storage:
             self._prepare(path)
             self._held = hold(path)
             self._about = {"started": time.time(), "finished": None, **about}
-            self._layouts: dict[tuple[Any, ...], int] = {}
-            self._since_trimmed = Counter({"findings": 0, "actions": 0})
+            self._layouts = self._known_layouts()
+            # What earlier attempts left is looked at with the first record.
+            soon = shrinking.MOST_RECORDS // 16
+            self._since_trimmed = Counter({"findings": soon, "actions": soon})
             self.skipped = 0
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -132,6 +134,7 @@ class Storage:
             sqlite3.OperationalError: Somebody else holds the file, or the disk is full.
         """
         self._see_that_it_is_there()
+        before = dict(self._about), self.skipped, Counter(self._since_trimmed)
         try:
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -140,10 +143,11 @@ class Storage:
                 self._last_id = int(row[0])
                 self._write_batch(batch)
         except BaseException:
-            # What was undone in the file is not known any more.
+            # What was undone in the file is undone here, too.
+            self._about, self.skipped, self._since_trimmed = before
             self._layouts.clear()
             with suppress(sqlite3.Error):
-                self._counts = self._count_steps()
+                self._layouts, self._counts = self._known_layouts(), self._count_steps()
             raise
 
     def _see_that_it_is_there(self) -> None:
@@ -234,6 +238,16 @@ class Storage:
         where = (self._attempt, frame.optimizer_index, self._layout(frame), frame.step)
         at = (frame.epoch, frame.batch_idx, flags, present)
         return (i, *where, *at, known.tobytes(), rates.tobytes())
+
+    def _known_layouts(self) -> dict[tuple[Any, ...], int]:
+        """Return what is in the file: each attempt has the same layers, as a rule."""
+        found = {}
+        for i, optimizer, text in self._connection.execute("SELECT * FROM layouts"):
+            about = json.loads(text)
+            names, roles = tuple(about["layers"]), tuple(about["roles"])
+            sampled = np.array(about["is_sampled"], dtype=np.bool_).tobytes()
+            found[optimizer, names, roles, sampled] = i
+        return found
 
     def _layout(self, frame: Frame) -> int:
         key = (frame.optimizer_index, frame.layers, frame.roles, frame.is_sampled.tobytes())

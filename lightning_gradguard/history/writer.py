@@ -1,6 +1,6 @@
 """Batches of records, written by a thread of their own.
 
-In: records from the training thread, which never waits. Out: commits, about one a second. What goes
+In: records from the training thread, which never waits. Out: commits, about two a second. What goes
 wrong in the thread is kept, and told to whoever writes next.
 """
 

@@ -14,6 +14,7 @@ from typing import Final, TextIO
 from lightning_gradguard.audit import Action, action_line
 from lightning_gradguard.events import Event
 from lightning_gradguard.findings import Finding, Severity, headline
+from lightning_gradguard.plain_text import printable
 from lightning_gradguard.report.summary import Summary
 from lightning_gradguard.report.text import summary_lines
 
@@ -84,7 +85,7 @@ class ConsoleSink:
             self._write(line, "")
 
     def _write(self, line: str, style: str) -> None:
-        stream = self._stream or sys.stderr
+        stream, line = self._stream or sys.stderr, printable(line)
         if find_spec("rich") is None or not stream.isatty():
             print(line, file=stream, flush=True)
             return

@@ -12,8 +12,8 @@ from pyarrow import parquet
 from lightning_gradguard.audit import Action
 from lightning_gradguard.cli import export, main
 from lightning_gradguard.cli.csv_file import cell
-from lightning_gradguard.cli.terminal import printable
 from lightning_gradguard.history.writer import Writer
+from lightning_gradguard.plain_text import printable
 from tests.histories import StoredRun
 from tests.strategies import make_finding, make_frame
 

@@ -105,7 +105,7 @@ def test_what_a_killed_writer_left_is_read_again_when_it_is_continued(tmp_path, 
     connection.execute("PRAGMA cache_size = 1")
     connection.execute("BEGIN")
     connection.executemany(
-        "INSERT INTO parts VALUES (?, zeroblob(9000))", [(i,) for i in range(99)]
+        "INSERT INTO parts VALUES (?, '', zeroblob(9000))", [(i,) for i in range(99)]
     )
     half, journal = file.read_bytes(), file.with_name("history.sqlite-journal").read_bytes()
     connection.rollback()

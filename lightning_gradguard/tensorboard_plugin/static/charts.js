@@ -17,7 +17,8 @@ export function lineChart(app, group, home, title, series, {log, unit}) {
   const isDrawn = rows.some((row) => row.some((value) => value !== null && value !== undefined));
   if (!isDrawn && !lost.length && !zeros.length) return;
   const value = make("span", {className: "gg-value"});
-  const notes = [lost.length && `${lost.length} not finite`, zeros.length && `${zeros.length} exactly zero`].filter(Boolean);
+  const notes = [lost.length && `${lost.length} not finite`, zeros.length && `${zeros.length} exactly zero`]
+    .filter(Boolean);
   const box = make("figure", {className: "gg-chart"},
     make("figcaption", {}, clean(title), notes.length ? ` (${notes.join(", ")})` : "", " ", value));
   home.append(box);
@@ -72,29 +73,44 @@ export function closeCharts(app, group) {
 function joined(series, log) {
   const steps = [...new Set(series.flatMap((one) => [...one.x]))].sort((a, b) => a - b);
   const place = new Map(steps.map((step, i) => [step, i]));
-  const [lost, zeros] = [[], []];
+  // Steps, of which several lines may have the same.
+  const [lost, zeros] = [new Set(), new Set()];
   const rows = series.map((one) => {
     const row = new Array(steps.length).fill(undefined);
     one.x.forEach((step, i) => {
       const value = one.y[i];
-      if (value === Infinity || value === -Infinity) lost.push(step);
-      if (log && value === 0) zeros.push(step);
+      if (value === Infinity || value === -Infinity) lost.add(step);
+      if (log && value === 0) zeros.add(step);
       const isDrawn = Number.isFinite(value) && (!log || value > 0);
       row[place.get(step)] = isDrawn ? (log ? Math.log10(value) : value) : null;
     });
     return row;
   });
-  return {steps, rows, lost, zeros};
+  return {steps, rows, lost: [...lost], zeros: [...zeros]};
 }
 
 function axes(ink, log) {
   const common = {stroke: ink, ticks: {stroke: FAINT}, grid: {stroke: FAINT}};
-  const label = (v) => (log ? Number((10 ** v).toPrecision(3)) : v);
   return [
     {...common, size: 28},
     {...common, size: LEFT, ...(log ? {incrs: DECADES} : {}),
-      values: (_, splits) => splits.map((v) => (v === null ? "" : short(label(v), 2)))},
+      values: (_, splits) => tickTexts(splits.map((v) => (v !== null && log ? 10 ** v : v)))},
   ];
+}
+
+// Labels with as few digits as tell them apart.
+export function tickTexts(values) {
+  const known = values.filter((v) => v !== null);
+  let digits = 1;
+  const text = (v) => (v === 0 ? "0" : shorter(v, digits));
+  while (digits < 6 && new Set(known.map(text)).size < known.length) digits++;
+  return values.map((v) => (v === null ? "" : text(v)));
+}
+
+function shorter(value, digits) {
+  const size = Math.abs(value);
+  const plain = String(Number(value.toPrecision(digits)));
+  return size >= 1e-3 && size < 1e5 && plain.length < 8 ? plain : value.toExponential(digits - 1);
 }
 
 function underCursor(chart, several, log) {

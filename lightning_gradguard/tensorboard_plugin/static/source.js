@@ -66,7 +66,7 @@ function linesOf(maps, row, names) {
     for (let i = 0; i < width; i++) {
       const cell = row * width + i;
       const value = map.scale === "log2" ? 2 ** map.cells[cell] : map.cells[cell];
-      const beside = [value, 0, Infinity][map.special.length ? map.special[cell] : 0];
+      const beside = [Number.isFinite(value) && value ? value : NaN, 0, Infinity][map.special.length ? map.special[cell] : 0];
       y.set([value, beside], k * 2 * width + 2 * i);
     }
   });
