@@ -47,7 +47,7 @@ def test_a_folder_on_a_disk_of_another_machine_is_known(kind, mounted):
     assert not disks.is_on_network(here / "farther")
 
 
-@pytest.mark.parametrize("kind", ["ext4", "xfs", "tmpfs", "overlay", "fuse.ext4", "nfsd"])
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "tmpfs", "overlay", "fuseblk", "nfsd"])
 def test_a_disk_of_this_machine_is_one(kind, mounted):
     assert not disks.is_on_network(mounted(near=kind) / "near" / "logs")
 

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sqlite3
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -311,3 +312,35 @@ def test_a_folder_that_may_not_be_looked_into_hides_no_other(tmp_path, file):
         assert find_histories(tmp_path) == [file]
     finally:
         closed.chmod(0o700)
+
+
+def test_layouts_that_never_share_a_layer_are_refused_at_once(file):
+    with sqlite3.connect(file) as connection:
+        for i in range(1200):
+            names = [f"layer.{i}.{k}" for k in range(300)]
+            about = json.dumps({"layers": names, "roles": [], "is_sampled": [0] * 300})
+            connection.execute("INSERT INTO layouts (optimizer, about) VALUES (0, ?)", (about,))
+    began = time.process_time()
+    with load_run(file) as run, pytest.raises(HistoryError, match="more than 100000 layers"):
+        run.layers()
+    assert time.process_time() - began < 10.0
+
+
+def test_records_of_as_many_attempts_are_read_in_a_moment(file):
+    with sqlite3.connect(file) as connection:
+        text = connection.execute("SELECT record FROM findings").fetchone()[0]
+        rows = [(attempt, text) for attempt in range(10_000)]
+        connection.executemany(
+            "INSERT INTO findings (attempt, optimizer, step, record) VALUES (?, 0, 3, ?)", rows
+        )
+        row = connection.execute("SELECT * FROM steps LIMIT 1").fetchone()[1:]
+        many = [(step, *row[1:3], step, *row[4:]) for step in range(20, 20_000)]
+        connection.executemany(
+            "INSERT INTO steps (attempt, optimizer, layout, step, epoch, batch, flags, present, "
+            "scalars, learning_rates) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            many,
+        )
+    began = time.process_time()
+    with load_run(file) as run:
+        assert len(run.findings) > 1000
+    assert time.process_time() - began < 10.0

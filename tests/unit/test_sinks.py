@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lightning_gradguard import Action, schema
 from lightning_gradguard.events import Observation
-from lightning_gradguard.findings import Severity
+from lightning_gradguard.findings import Finding, Severity
 from lightning_gradguard.report.summary import summarise
 from lightning_gradguard.sinks import ConsoleSink, LoggerSink, Sink, TensorBoardSink
 from lightning_gradguard.sinks.cadence import is_due
@@ -43,6 +43,19 @@ def printed(*events, stream=None, **options) -> str:
     for event in events:
         sink.emit(event)
     return out.getvalue()
+
+
+def test_no_name_of_a_layer_does_anything_to_the_terminal() -> None:
+    out = io.StringIO()
+    name = "\x1b[31mred\nnext line: all is well\u202e"
+    ConsoleSink(out).emit(
+        Finding(
+            kind="dead", severity=Severity.ERROR, step=3, layers=(name,), message=name, advice=name
+        )
+    )
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 2
+    assert all(line.isprintable() for line in lines)
 
 
 def test_console_prints_a_finding_and_what_to_try() -> None:

@@ -152,6 +152,30 @@ def test_lines_of_a_few_steps_are_those_steps():
         assert arrays["y"][0].tolist() == list(range(500, 520))
 
 
+def test_a_layer_that_is_not_finite_is_marked_in_its_lines_also_where_its_norm_is_finite():
+    run = run_of(np.ones((4, 1)), nonfinite=[[0.0], [2.0], [np.nan], [0.0]])
+    weights = np.array([1.0, np.nan, np.nan, 1.0], np.float32)
+    counts = np.array([0.0, 2.0, np.nan, 0.0], np.float32)
+    run.layer = lambda _name, _i=0: {
+        "grad_norm": np.ones(4, np.float32), "param_norm": weights, "num_nonfinite": counts
+    }  # fmt: skip
+    _, arrays = view.unpack(view.lines(run, "layer0"))
+    np.testing.assert_array_equal(arrays["y"][0], [1.0, np.inf, 1.0, 1.0])
+    np.testing.assert_array_equal(arrays["y"][1], [1.0, np.inf, np.nan, 1.0])
+
+
+def test_weights_that_are_nan_are_not_finite_in_the_picture():
+    run = run_of([[1.0, np.nan], [np.nan, np.nan]], nonfinite=[[0.0, 0.0], [3.0, 0.0]])
+    run.statistics = ("param_norm", "num_nonfinite")
+    stored = {
+        "param_norm": run.statistic("grad_norm"),
+        "num_nonfinite": run.statistic("num_nonfinite"),
+    }
+    run.statistic = lambda name, _i=0: stored[name]
+    cells = view.unpack(view.heatmap(run, "param_norm"))[1]["cells"]
+    np.testing.assert_array_equal(cells, [[0.0, np.inf], [np.nan, np.nan]])
+
+
 def test_scalars_share_one_axis_and_keep_gaps():
     run = run_of(np.ones((3, 1)), loss=[1.0, None, 2.0], learning_rate=[0.1, 0.1, 0.1])
     header, arrays = view.unpack(view.scalars(run))
