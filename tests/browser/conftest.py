@@ -107,7 +107,9 @@ def write_crowded_run(folder: Path) -> None:
     odd = {1200: 1e6, 1201: 0.0, 1800: 1e6, 1801: float("inf")}
     writer = Writer(folder / "crowded" / "gradguard" / "history.sqlite")
     for step in range(CROWD):
-        frame = make_frame(step, [odd.get(step, 1.0), 1.0], layers=("odd", "plain"))
+        over_time = {"odd": np.logspace(-9, 0, 10)} if step % 10 == 0 else {}
+        rows = [odd.get(step, 1.0), 1.0]
+        frame = make_frame(step, rows, layers=("odd", "plain"), time_profiles=over_time)
         writer.add(Entry(frame))
     for step in range(CROWD):
         writer.add(Action(what="clip", step=step))

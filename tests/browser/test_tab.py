@@ -170,6 +170,55 @@ def test_a_layer_over_thirty_decades_is_drawn_and_its_zeros_are_counted(opened):
     expect(axis.first).to_be_visible()
 
 
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([0, 1, 2], ["0", "1", "2"]),
+        ([3.6e-5, 3.8e-5, 4.0e-5], ["3.6e-5", "3.8e-5", "4.0e-5"]),
+        ([10, 10.5, 11], ["10", "10.5", "11"]),
+        ([1e-8, None, 1e6], ["1e-8", "", "1e+6"]),
+        ([0.00501, 0.00631], ["0.005", "0.006"]),
+    ],
+)
+def test_no_two_ticks_of_an_axis_have_one_label(values, texts, opened):
+    found = (
+        opened("fading")
+        .locator("main")
+        .evaluate(
+            """async (_, values) => {
+          const base = document.querySelector("script[src], link[href]");
+          const charts = await import(new URL("charts.js", base.src || base.href));
+          return charts.tickTexts(values);
+        }""",
+            values,
+        )
+    )
+    assert found == texts
+
+
+def test_gradients_over_time_steps_are_drawn_for_recurrent_layers_alone(opened):
+    tab = opened("crowded", layer="odd")
+    figure = tab.locator(".gg-detail figcaption", has_text="gradient of its input, by time step")
+    expect(figure).to_be_visible()
+    colours = (
+        figure.locator("xpath=..")
+        .locator("canvas")
+        .evaluate(
+            """(canvas) => {
+          const copy = document.createElement("canvas");
+          [copy.width, copy.height] = [canvas.width, canvas.height];
+          const pen = copy.getContext("2d", {willReadFrequently: true});
+          pen.drawImage(canvas, 0, 0);
+          return [0.2, 0.7].map((y) => [...pen.getImageData(
+            canvas.width / 2, y * canvas.height, 1, 1).data].slice(0, 3));
+        }"""
+    )
+    assert colours[0] != colours[1]
+    tab = opened("crowded", layer="plain")
+    expect(tab.locator(".gg-detail figcaption", has_text="grad norm").first).to_be_visible()
+    expect(tab.locator(".gg-detail figcaption", has_text="by time step")).to_have_count(0)
+
+
 def test_a_layer_that_is_always_zero_says_so(opened):
     tab = opened("wide", layer="still")
     zeros = tab.locator(".gg-chart", has_text=f"grad norm ({STEPS} exactly zero)").first
