@@ -212,6 +212,7 @@ def test_gradients_over_time_steps_are_drawn_for_recurrent_layers_alone(opened):
           return [0.2, 0.7].map((y) => [...pen.getImageData(
             canvas.width / 2, y * canvas.height, 1, 1).data].slice(0, 3));
         }"""
+        )
     )
     assert colours[0] != colours[1]
     tab = opened("crowded", layer="plain")
