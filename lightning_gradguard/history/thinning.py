@@ -16,7 +16,7 @@ __all__ = ["ACTED", "BUCKET", "FOUND", "densest", "kept_steps", "most_steps"]
 
 _BYTES: Final = 200_000_000
 _FEWEST: Final = 2000
-_MOST: Final = 100_000
+_MOST: Final = 50_000
 """More steps take a browser too long, however small the model."""
 _MOST_NUMBERS: Final = 1 << 25
 """Of one statistic; a reader takes twice as many."""
@@ -55,7 +55,7 @@ def most_steps(layers: int, statistics: int) -> int:
 
     Example:
         >>> most_steps(400, 12), most_steps(20, 12), most_steps(100_000, 12)
-        (10019, 100000, 335)
+        (10019, 50000, 335)
     """
     layers = max(1, layers)
     fewest = min(_FEWEST, _MOST_NUMBERS // layers)
