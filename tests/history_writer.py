@@ -11,7 +11,7 @@ import numpy as np
 from lightning_gradguard.audit import Action
 from lightning_gradguard.findings import Finding, Severity
 from lightning_gradguard.frame import Frame
-from lightning_gradguard.history import disks
+from lightning_gradguard.history import disks, storage
 from lightning_gradguard.history.storage import Entry
 from lightning_gradguard.history.tables import STATISTICS
 from lightning_gradguard.history.writer import Writer
@@ -36,10 +36,12 @@ def frame(step: int) -> Frame:
     )
 
 
-def main(path: str, first: int, *, without_wal: bool) -> None:
-    """Write from a step on, as one attempt."""
-    if without_wal:
+def main(path: str, first: int, mode: str) -> None:
+    """Write from a step on, as one attempt: with or without a log, or thinning all the time."""
+    if mode == "without-wal":
         disks.is_on_network = lambda _folder: True
+    if mode == "thinning":
+        storage.most_steps = lambda *_: 64
     writer = Writer(Path(path))
     for step in itertools.count(first):
         writer.add(Entry(frame(step)))
@@ -52,4 +54,4 @@ def main(path: str, first: int, *, without_wal: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), without_wal=sys.argv[3] == "without-wal")
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

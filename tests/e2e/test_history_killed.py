@@ -65,3 +65,25 @@ def test_every_committed_step_survives_a_kill_and_a_resume_goes_on(tmp_path, mod
     with load_run(tmp_path) as run:
         assert run.steps().tolist() == list(range(first + 1))
         assert run.meta["finished"] == "finished"
+
+
+@pytest.mark.slow
+def test_a_kill_while_old_steps_are_thinned_leaves_whole_steps(tmp_path):
+    file = tmp_path / "gradguard" / "history.sqlite"
+    chance = random.Random(2)  # noqa: S311 - no secret
+    first, counts = 0, []
+    for _ in range(10):
+        committed = write_and_kill(file, first, chance.uniform(0.15, 0.4), "thinning")
+        with load_run(tmp_path) as run:
+            steps = run.steps().tolist()
+            assert steps == sorted(set(steps))
+            assert steps[-1] >= (first if committed is None else committed)
+            # The newest half is whole, the rest as it was written.
+            assert steps[-20:] == list(range(steps[-1] - 19, steps[-1] + 1))
+            expected = np.array([value(step) for step in steps], np.float32)
+            for name in ("grad_norm", "update_norm"):
+                np.testing.assert_array_equal(run.statistic(name), expected)
+            assert [frame.step for frame in run.frames()] == steps
+            counts.append(len(steps))
+        first = steps[-1] + 1
+    assert first > 4 * max(counts)
