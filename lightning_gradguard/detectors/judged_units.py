@@ -14,9 +14,21 @@ from lightning_gradguard.frame import Frame, Mask
 
 __all__ = ["hidden_activations", "unit_phrase"]
 
-_NOT_JUDGED: Final = {"softmax"}
-"""A choice is meant to be sharp."""
+_NOT_JUDGED: Final = {
+    "softmax",
+    "input gate",
+    "forget gate",
+    "output gate",
+    "reset gate",
+    "update gate",
+}
+"""A choice is meant to be sharp, and a gate to shut."""
 _MOST_NAMED: Final = 5
+
+
+def _is_judged(function: str) -> bool:
+    """Whether sharpness is a fault: a choice is meant to be sharp, and a gate to shut."""
+    return function != "softmax" and not function.endswith(" gate")
 
 
 def hidden_activations(frame: Frame) -> dict[str, Activation]:
@@ -28,7 +40,7 @@ def hidden_activations(frame: Frame) -> dict[str, Activation]:
     found: dict[str, Activation] = {}
     for place, one in enumerate(frame.activations):
         is_answer = answers in {one.layer, f"{one.layer}.weight"}
-        if one.function not in _NOT_JUDGED and not is_answer:
+        if _is_judged(one.function) and not is_answer:
             found[f"{place}/{one.layer}/{one.function}"] = one
     return found
 

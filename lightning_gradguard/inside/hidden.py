@@ -7,7 +7,7 @@ to the moment before the update; then `replay` runs it again, and all is let go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from lightning_gradguard.devices import widest_dtype
-from lightning_gradguard.inside.replay import Borders, Passage, hidden_gradients
+from lightning_gradguard.inside.activations import Site
+from lightning_gradguard.inside.functions import look_at
+from lightning_gradguard.inside.replay import Borders, Passage, gates, hidden_gradients
 from lightning_gradguard.inside.safely import Failures
 from lightning_gradguard.order import is_compiled, is_ordinary_training, reachable
 from lightning_gradguard.scope import ROOT, clean_name
@@ -94,6 +96,7 @@ class HiddenStates:
             else:
                 self.unchecked[clean] = "its class has a forward of its own"
         self._seen: dict[str, _Seen] = {}
+        self._gates: dict[Site, dict[str, Tensor]] = {}
         self._handles: list[RemovableHandle] = []
 
     @property
@@ -118,6 +121,7 @@ class HiddenStates:
         """Disarm, and let go of what has been seen."""
         self.disarm()
         self._seen.clear()
+        self._gates.clear()
 
     def take(self, modules: Container[str] | None = None) -> dict[str, Tensor]:
         """Return what was seen since armed, and disarm.
@@ -135,7 +139,14 @@ class HiddenStates:
         for name in [name for name in self._seen if modules is None or name in modules]:
             seen = self._seen.pop(name)
             if seen.gradients:
-                found.update(self._replayed(name, seen.passage()))
+                passage = seen.passage()
+                found.update(self._replayed(name, passage))
+                self._gates.update(_looked_at(name, gates(self._layers[name], passage)))
+        return found
+
+    def take_gates(self) -> dict[Site, dict[str, Tensor]]:
+        """Return what the gates of the layers taken last put out, see `functions.look_at`."""
+        found, self._gates = self._gates, {}
         return found
 
     def _replayed(self, name: str, passage: Passage) -> dict[str, Tensor]:
@@ -181,6 +192,15 @@ class HiddenStates:
         for place, tensor in enumerate(results):
             keep = self._failures.caught(_keeper(seen, place, 1 if place else at))
             tensor.register_hook(keep)  # type: ignore[no-untyped-call]  # torch's own gap
+
+
+def _looked_at(
+    name: str, found: dict[str, dict[str, Tensor]]
+) -> Iterator[tuple[Site, dict[str, Tensor]]]:
+    """Yield what is told of each gate."""
+    for call, of_run in enumerate(found.values()):
+        for gate, output in of_run.items():
+            yield Site(gate, name, call, name), look_at("sigmoid", output, output.dim() - 1)
 
 
 def _keeper(seen: _Seen, place: int, dim: int) -> Callable[[Tensor], None]:

@@ -85,7 +85,8 @@ class Looks:
         found.update({f"out/{name}": square * s for name, s in self.outputs.take(modules).items()})
         for name, rows in self.hidden.take(modules).items():
             found[f"hidden/{name}"] = rows * _per_row(rows, square)
-        for site, numbers in self.activations.take(modules).items():
+        sites = {**self.activations.take(modules), **self.hidden.take_gates()}
+        for site, numbers in sites.items():
             found.update(_named(site, numbers))
 
 

@@ -19,9 +19,15 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional
 
-__all__ = ["Borders", "Passage", "hidden_gradients"]
+__all__ = ["Borders", "Passage", "gates", "hidden_gradients"]
 
+_GATES: Final = {
+    nn.LSTM: ("input gate", "forget gate", "", "output gate"),
+    nn.GRU: ("reset gate", "update gate", ""),
+}
+"""In the order in which torch keeps them; what is no gate has no name."""
 _WEIGHTS: Final = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 
 
@@ -91,6 +97,28 @@ def hidden_gradients(
     return first, second
 
 
+def gates(layer: nn.RNNBase, passage: Passage) -> dict[str, dict[str, Tensor]]:
+    """Return what the gates of an LSTM or GRU put out, by run and gate.
+
+    Args:
+        layer: Its dropout between layers is left out.
+        passage: What went through it.
+
+    Returns:
+        For each layer and direction, such as ``l0``, by the gate's name, ``(time, batch, hidden)``;
+        an RNN has none.
+
+    Cost:
+        A forward pass of the layer, and two matrix products for all time steps at once.
+    """
+    if isinstance(layer, nn.RNN):
+        return {}
+    sequence, states = _time_first(layer, passage)
+    with torch.no_grad():
+        runs, _ = _run(layer, sequence, states, [len(sequence)])
+    return {run.name: run.gates() for run in runs}
+
+
 @dataclass(eq=False)
 class _Run:
     """One layer and direction: its output, and the state after each chunk."""
@@ -99,6 +127,7 @@ class _Run:
     output: Tensor
     states: list[tuple[Tensor, ...]]
     is_reverse: bool
+    gates: Callable[[], dict[str, Tensor]]
 
 
 def _time_first(layer: nn.RNNBase, passage: Passage) -> tuple[Tensor, list[Tensor]]:
@@ -159,12 +188,29 @@ class _Single:
         """Go through the sequence in chunks."""
         if self._is_reverse:
             sequence = sequence.flip(0)
-        outputs, states = [], []
+        outputs, states, first = [], [], state[0]
         for start, end in zip([0, *ends], ends, strict=False):
             output, state = self._step(sequence[start:end], state)
             outputs.append(output)
             states.append(state)
-        return _Run(self.name, torch.cat(outputs), states, self._is_reverse)
+        whole = torch.cat(outputs)
+
+        def gates() -> dict[str, Tensor]:
+            return self._gates(sequence, torch.cat([first, whole[:-1]]))
+
+        return _Run(self.name, whole, states, self._is_reverse, gates)
+
+    def _gates(self, sequence: Tensor, before: Tensor) -> dict[str, Tensor]:
+        """Return what the gates put out, given the states before each step."""
+        own, names = self._weights, _GATES[nn.LSTM if self._is_lstm else nn.GRU]
+        given = functional.linear(sequence, own["weight_ih_l0"], own.get("bias_ih_l0"))
+        kept = functional.linear(before, own["weight_hh_l0"], own.get("bias_hh_l0"))
+        parts = (part.chunk(len(names), dim=-1) for part in (given, kept))
+        return {
+            name: torch.sigmoid(one + other)
+            for name, one, other in zip(names, *parts, strict=True)
+            if name
+        }
 
     def _step(self, part: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         # Weights are detached, so that without this a chunk would keep no graph.

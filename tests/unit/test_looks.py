@@ -48,7 +48,9 @@ def test_a_frame_holds_what_was_seen_inside(frame):
     assert list(frame.hidden_profiles) == ["rnn/l0"]
     assert frame.hidden_profiles["rnn/l0"].shape == (3, 8)
     assert set(frame.output_grad_norms) == {"rnn", "fc", "head"}
-    (relu,) = frame.activations
+    relu, reset, update = frame.activations
+    assert (reset.function, reset.layer, reset.saturated.shape) == ("reset gate", "rnn", (5,))
+    assert (update.function, update.module) == ("update gate", "rnn")
     assert (relu.function, relu.layer, relu.active.shape) == ("relu", "fc", (7,))
     assert 0.0 <= relu.dead_fraction <= 1.0
     assert np.isnan(relu.saturated_fraction)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_gradguard.inside.replay import Passage, hidden_gradients
+from lightning_gradguard.inside.replay import Passage, gates, hidden_gradients
 
 
 def unrolled(layer, sequence, states):
@@ -128,6 +128,25 @@ def test_every_border_is_what_it_is_when_unrolled_by_hand(case, chunks, loss_of)
             for part, gradient in zip(states[step], one.gradients, strict=True):
                 expected = torch.zeros_like(part) if part.grad is None else part.grad
                 torch.testing.assert_close(gradient[k], expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", [name for name, (kind, _) in CASES.items() if kind is not nn.RNN])
+def test_gates_are_what_the_formulas_make_of_the_states_before(case):
+    kind, options = CASES[case]
+    torch.manual_seed(1)
+    layer = kind(WIDTH, HIDDEN, dtype=torch.float64, **options)
+    passage, seen = passage_of(layer, everything)
+    found = gates(layer, passage)
+    assert list(found) == list(seen)
+    state = passage.states[0][0]
+    x = passage.sequence.transpose(0, 1) if layer.batch_first else passage.sequence
+    from_input = nn.functional.linear(x[0], layer.weight_ih_l0, getattr(layer, "bias_ih_l0", None))
+    from_state = nn.functional.linear(state, layer.weight_hh_l0, getattr(layer, "bias_hh_l0", None))
+    parts = torch.sigmoid(from_input + from_state).split(HIDDEN, dim=-1)
+    place = {"input gate": 0, "forget gate": 1, "output gate": 3, "reset gate": 0, "update gate": 1}
+    for name, output in found["l0"].items():
+        assert output.shape == (TIME, BATCH, HIDDEN)
+        torch.testing.assert_close(output[0], parts[place[name]], rtol=1e-9, atol=1e-12)
 
 
 def test_nothing_of_the_model_is_touched():
