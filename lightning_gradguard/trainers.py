@@ -71,6 +71,11 @@ def is_disabled() -> bool:
     return os.environ.get("GRADGUARD_DISABLE", "").lower() not in _NOT_SET
 
 
+def is_fit(trainer: Trainer) -> bool:
+    """Whether the trainer was asked to train, not to validate, test or predict."""
+    return trainer.state.fn == "fit"
+
+
 def is_sharded(trainer: Trainer) -> bool:
     """Whether the strategy keeps gradients in parts, and not where torch has them."""
     strategy = type(trainer.strategy).__name__

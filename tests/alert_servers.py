@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 
@@ -58,8 +61,11 @@ class _Handler(BaseHTTPRequestHandler):
             getattr(self, f"_{answer}")()
 
     def do_GET(self) -> None:
-        self.server.answer()
-        self._say(200)
+        answer = self.server.answer()
+        if isinstance(answer, int):
+            self._say(answer)
+        else:
+            getattr(self, f"_{answer}")()
 
     def _say(self, status: int) -> None:
         self.send_response(status)
@@ -110,3 +116,37 @@ def refusing() -> str:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{found.getsockname()[1]}/services/T0SECRET/xyz"
+
+
+def certificate(folder: Path) -> ssl.SSLContext:
+    """Make a certificate that nobody has signed."""
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    name = ["-subj", "/CN=localhost"]
+    subprocess.run([*command, *files, *name], check=True, capture_output=True)  # noqa: S603 - ours
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context
+
+
+@contextmanager
+def dripping(byte: bytes = b"2", seconds: float = 0.1) -> Iterator[tuple[int, list[float]]]:
+    """Give the port of a server that sends one byte after the other for ever, and when it did."""
+    sent: list[float] = []
+
+    def drip(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            while True:
+                connection.sendall(byte)
+                sent.append(time.monotonic())
+                time.sleep(seconds)
+
+    def accept(server: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                threading.Thread(target=drip, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=accept, args=(server,), daemon=True).start()
+        yield server.getsockname()[1], sent

@@ -1,7 +1,7 @@
 """Messages that reach people: once per incident, and never in the way of the training."""
 
 from lightning_gradguard.alerts.alert import Alert
-from lightning_gradguard.alerts.base import Channel, RefusedError
+from lightning_gradguard.alerts.base import Channel, PartialError, RefusedError
 from lightning_gradguard.alerts.channels.apprise import Apprise
 from lightning_gradguard.alerts.channels.log import Log
 from lightning_gradguard.alerts.channels.mail import Email
@@ -17,6 +17,7 @@ __all__ = [
     "Email",
     "Log",
     "MLflow",
+    "PartialError",
     "RefusedError",
     "WandB",
     "Webhook",

@@ -7,17 +7,28 @@ are made in `text`; who is told, and when, is decided in `incidents`.
 from __future__ import annotations
 
 import math
+import uuid
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal
 
 from lightning_gradguard.findings import Severity
 
-__all__ = ["SCHEMA", "Alert", "AlertState"]
+__all__ = ["SCHEMA", "Alert", "AlertState", "fresh_incident", "fresh_name"]
 
 SCHEMA: Final = "gradguard.alert/1"
 """Within this number keys may be added, but none is taken away or changes its meaning."""
 
 AlertState = Literal["opened", "escalated", "resolved"]
+
+
+def fresh_name() -> str:
+    """Return a name that nothing else has, in any run; the training's random numbers stay."""
+    return uuid.uuid4().hex
+
+
+def fresh_incident(kind: str) -> str:
+    """Return a name for an incident that begins now and of which no finding tells."""
+    return f"{kind}/{fresh_name()[:12]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +41,9 @@ class Alert:
         state: Whether the incident began, got worse or ended.
         severity: How bad it is, or was at its worst.
         message: What was seen, in one sentence without a full stop.
-        incident: Joins the alerts of one incident; unique within a run.
+        id: Tells this alert from all others. An alert that comes twice, since its receiver took
+            it without saying so, has the same.
+        incident: Joins the alerts of one incident; no other incident of the run has it.
         group: The part of the model, such as ``"encoder.*"``; empty for all of it.
         layers: Layers concerned, in depth order.
         step: Optimizer step at which this was said.
@@ -43,7 +56,7 @@ class Alert:
         action: What a guard did about it, in one sentence; empty if nothing.
         advice: What to try, in one sentence.
         recent: Headlines of the latest findings, where a run died.
-        suppressed: Messages that were held back since the last one that was sent.
+        suppressed: Messages for this channel that were held back or lost since its last one.
         run: Name of the run.
         host: Name of the machine.
         link: Address of the layer in TensorBoard; empty if it was not configured.
@@ -54,6 +67,7 @@ class Alert:
     state: AlertState
     severity: Severity
     message: str
+    id: str = ""
     incident: str = ""
     group: str = ""
     layers: tuple[str, ...] = ()

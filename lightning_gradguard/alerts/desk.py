@@ -1,30 +1,28 @@
-"""The one thread that tells people: it waits for events, decides, sends, pings and watches.
+"""Where the training thread leaves what happened, for the threads that tell people.
 
-In: events from the training thread, which never waits. Out: calls of channels. Nothing that a
-network does can reach the training thread: it puts a record into a bounded queue, and counts.
+In: events from the training thread, which never waits. Out: alerts for the channels. One thread
+decides and watches for a stand-still, and asks no network; each channel has a thread of its own,
+and so has the heartbeat, so that one that blocks holds up none of the others.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Final
 
-from lightning_gradguard.alerts.alert import Alert
+from lightning_gradguard.alerts.alert import Alert, fresh_incident
 from lightning_gradguard.alerts.incidents import Incidents
 from lightning_gradguard.alerts.outbox import Outbox
-from lightning_gradguard.alerts.watch import Heartbeat, Watchdog
+from lightning_gradguard.alerts.pulse import Pulse
+from lightning_gradguard.alerts.watch import Watchdog
+from lightning_gradguard.alerts.worker import Worker
 from lightning_gradguard.audit import Action
 from lightning_gradguard.findings import Finding, Severity
 
 __all__ = ["Desk"]
-
-_log: Final = logging.getLogger("lightning_gradguard.alerts")
 
 _MOST_WAITING: Final = 1000
 _LOOK_SECONDS: Final = 1.0
@@ -39,8 +37,7 @@ class Desk:
         incidents: Decide what is told.
         outboxes: Where it goes.
         stamp: Adds to an alert what is the same for all: run, machine, link.
-        heartbeat: Says when to ping; None for no pings.
-        ping: Pings once, and may raise.
+        pulse: Pings a watcher outside; None for no pings.
         watchdog: Notices that training stands still; None for no such watch.
         clock: Seconds, never going back.
 
@@ -58,22 +55,19 @@ class Desk:
         outboxes: Sequence[Outbox],
         stamp: Callable[[Alert], Alert],
         *,
-        heartbeat: Heartbeat | None = None,
-        ping: Callable[[], object] | None = None,
+        pulse: Pulse | None = None,
         watchdog: Watchdog | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._incidents, self._outboxes, self._stamp = incidents, tuple(outboxes), stamp
-        self._heartbeat, self._ping, self._watchdog = heartbeat, ping, watchdog
-        self._clock = clock
+        self._pulse, self._watchdog, self._clock = pulse, watchdog, clock
         self.step, self.beats, self._missed = -1, 0, 0
-        self._ping_error: str | None = None
+        self._stall = ""
         self._waiting: deque[Finding | Action | Alert] = deque()
-        self._wake = threading.Event()
-        self._is_closing = False
         self._process = os.getpid()
-        self._thread = threading.Thread(target=self._run, name="gradguard-alerts", daemon=True)
-        self._thread.start()
+        self._senders = tuple(Worker(f"gradguard-{b.name}", b.work) for b in self._outboxes)
+        self._heart = None if pulse is None else Worker("gradguard-heartbeat", pulse.work)
+        self._decider = Worker("gradguard-alerts", self._work)
 
     def put(self, event: Finding | Action | Alert) -> None:
         """Take an event; called in the training thread."""
@@ -83,76 +77,71 @@ class Desk:
             self._missed += 1
             return
         self._waiting.append(event)
-        self._wake.set()
+        self._decider.wake()
 
     def beat(self) -> None:
         """Take note that training advanced; called in the training thread."""
         self.beats += 1
+        if self._pulse is not None:
+            self._pulse.beats = self.beats
 
     def close(self, timeout: float) -> None:
-        """Tell what is left, and stop; takes no longer than ``timeout`` seconds."""
+        """Tell what is left, and stop; takes no longer than ``timeout`` seconds for all of it."""
         if os.getpid() != self._process:
             return
-        self._is_closing = True
-        self._wake.set()
-        self._thread.join(min(timeout, threading.TIMEOUT_MAX))
+        until = time.monotonic() + timeout
+        if self._heart is not None:
+            self._heart.close()  # and not waited for: what it would say is that training goes on
+        self._decider.close()
+        self._decider.join(until)
+        for sender in self._senders:
+            sender.close()
+        for sender in self._senders:
+            sender.join(until)
 
     @property
     def troubles(self) -> tuple[str, ...]:
         """What could not be told, one sentence each."""
-        found = [box.trouble for box in self._outboxes]
-        found.append(self._ping_error and f"heartbeat: {self._ping_error}")
-        if self._is_closing and self._thread.is_alive():
-            found.append("alerts: a channel or the heartbeat did not come to an end in time")
+        found = [text for box in self._outboxes for text in box.troubles]
+        if self._pulse is not None and self._pulse.trouble is not None:
+            found.append(self._pulse.trouble)
         if self._missed:
             found.append(f"alerts: {self._missed} events came faster than they could be handled")
-        return tuple(one for one in found if one)
+        if untold := self._incidents.untold:
+            found.append(f"alerts: {untold} incidents beyond `most_per_hour` were not told")
+        return tuple(found)
 
-    def _run(self) -> None:
-        wait: float | None = None
-        while True:
-            self._wake.wait(_LOOK_SECONDS if wait is None else min(wait, _LOOK_SECONDS))
-            self._wake.clear()
-            is_last = self._is_closing
-            try:
-                self._work(is_last=is_last)
-                wait = self._deliver()
-                if not is_last:
-                    self._ping_if_due()  # after what is worth more
-            except BaseException:  # noqa: BLE001 - nothing must end the thread
-                _log.exception("a fault of gradguard's alerts; they go on")
-            # What failed is tried again until whoever closes has waited long enough.
-            if is_last and (wait is None or all(box.is_empty for box in self._outboxes)):
-                return
-
-    def _work(self, *, is_last: bool) -> None:
+    def _work(self, is_last: bool) -> float | None:  # noqa: FBT001 - as `Worker` calls it
         if self._waiting and not is_last:
             time.sleep(_GRACE_SECONDS)
         now = self._clock()
         events = [self._waiting.popleft() for _ in range(len(self._waiting))]
         # First what was done, so that what it was done against can tell of it.
         for event in sorted(events, key=lambda event: not isinstance(event, Action)):
-            self._tell(self._judge(event, now), now)
-        self._tell(self._incidents.tick(step=self.step, now=now), now)
-        if self._watchdog is not None and not is_last:
-            self._tell(self._stalled(self._watchdog, now), now)
+            self._tell(self._judge(event, now))
+        self._tell(self._incidents.tick(step=self.step, now=now))
         if is_last:
-            self._tell(self._incidents.close(now=now), now)
+            self._tell(self._incidents.close(now=now))
+            return None
+        if self._watchdog is not None:
+            self._tell(self._stalled(self._watchdog, now))
+        return _LOOK_SECONDS
 
     def _judge(self, event: Finding | Action | Alert, now: float) -> Iterable[Alert]:
         if isinstance(event, Finding):
             return self._incidents.take(event, now=now)
-        if isinstance(event, Action):
-            self._incidents.note(event)
-            return ()
-        alert = replace(event, recent=self._incidents.recent)
-        return (self._incidents.sent(alert, now=now),)
+        if isinstance(event, Alert):
+            return self._incidents.admit(event, now=now)
+        self._incidents.note(event)
+        return ()
 
     def _stalled(self, dog: Watchdog, now: float) -> Iterable[Alert]:
         seen = dog.look(self.beats, now=now)
         if seen is None:
-            return
+            return ()
         is_stalled = seen == "stalled"
+        if is_stalled:
+            self._stall = fresh_incident("stalled")
         alert = Alert(
             kind="stalled",
             state="opened" if is_stalled else "resolved",
@@ -160,34 +149,22 @@ class Desk:
             message=f"no batch was completed for {dog.limit_seconds:.0f} seconds"
             if is_stalled
             else "training goes on",
-            incident="stalled",
+            incident=self._stall,
             step=self.step,
             advice="look at the data loader, the network between ranks, and the machine",
         )
-        yield self._incidents.sent(alert, now=now)
+        return self._incidents.admit(alert, now=now)
 
-    def _tell(self, alerts: Iterable[Alert], now: float) -> None:
+    def _tell(self, alerts: Iterable[Alert]) -> None:
         for alert in alerts:
+            self._pass_on_held()
             stamped = self._stamp(alert)
-            for box in self._outboxes:
-                box.put(stamped, now=now)
+            for box, sender in zip(self._outboxes, self._senders, strict=True):
+                box.put(stamped)
+                sender.wake()
+        self._pass_on_held()
 
-    def _deliver(self) -> float | None:
-        waits = [box.deliver(now=self._clock()) for box in self._outboxes]
-        return min((wait for wait in waits if wait is not None), default=None)
-
-    def _ping_if_due(self) -> None:
-        if self._heartbeat is None or self._ping is None:
-            return
-        if not self._heartbeat.is_due(self.beats, now=self._clock()):
-            return
-        try:
-            self._ping()
-        except BaseException as error:  # noqa: BLE001 - any network; it is tried again next time
-            if self._ping_error is None:
-                _log.warning(
-                    "the heartbeat failed, and will be tried again: %s", type(error).__name__
-                )
-            self._ping_error = type(error).__name__
-        else:
-            self._ping_error = None
+    def _pass_on_held(self) -> None:
+        held = self._incidents.take_held()
+        for box in self._outboxes:
+            box.hold_back(held)

@@ -1,8 +1,9 @@
 """One request to an address of the user's, over which nothing can be led astray or held up.
 
 In: an address, what to send, a deadline. Out: nothing, or an error. TLS certificates are checked,
-no redirect is followed, the answer's body is not read, and the whole may take only so long, even
-if the other side sends a byte a second.
+no redirect is followed, the answer's body is not read, and once there is a connection the whole may
+take only so long, even if the other side sends a byte a second. The look-up of a name is the
+system's and cannot be cut off: it holds up the thread that asked.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
+import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from threading import Timer
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ from lightning_gradguard.alerts.base import RefusedError
 __all__ = ["check_address", "cut_off", "request"]
 
 _AGAIN: Final = {408, 425, 429}
+_CUT_AGAIN_SECONDS: Final = 0.5
 
 
 def check_address(what: str, address: str) -> None:
@@ -39,26 +41,30 @@ def check_address(what: str, address: str) -> None:
 
 
 @contextmanager
-def cut_off(seconds: float, sockets: Any) -> Iterator[None]:  # noqa: ANN401 - a function
-    """Close connections that are still open after some time.
+def cut_off(
+    seconds: float, sockets: Callable[[], Iterable[socket.socket | None]]
+) -> Iterator[None]:
+    """Close connections that are still open after some time, or that are made after it.
 
     Args:
         seconds: From now on.
         sockets: Returns those that are open then, or None in place of one.
     """
+    is_over = threading.Event()
 
     def cut() -> None:
-        for one in sockets():
-            with suppress(OSError, AttributeError):
-                one.shutdown(socket.SHUT_RDWR)
+        wait = seconds
+        while not is_over.wait(wait):
+            for one in sockets():
+                with suppress(OSError, AttributeError):
+                    one.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]  # None is suppressed
+            wait = _CUT_AGAIN_SECONDS  # a connection may come late, after the look-up of a name
 
-    timer = Timer(seconds, cut)
-    timer.daemon = True
-    timer.start()
+    threading.Thread(target=cut, name="gradguard-cut-off", daemon=True).start()
     try:
         yield
     finally:
-        timer.cancel()
+        is_over.set()
 
 
 def request(address: str, body: bytes | None = None, *, timeout: float = 5.0) -> None:

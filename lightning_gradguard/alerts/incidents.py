@@ -5,11 +5,10 @@ channel, no thread and no clock of its own, so that every rule can be tested by 
 
 An incident is a kind of fault in one part of the model. It is told when it begins, when it gets
 worse and when it has ended for good: an end that is followed by a new beginning within
-``settle_steps`` is neither told nor is the new beginning. After a message the same incident is
-quiet for a while, unless it gets worse, and there is a limit per hour for all of them, but for what
-is critical and for ends. What was
-held back is counted, and told in the next message; what still goes on when there is room again is
-told then.
+``settle_steps`` is neither told nor is the new beginning. After the last message about it the same
+fault is quiet for a while, unless it gets worse, and there is a limit per hour for all of them, but
+for what is critical and for ends. What was held back is counted, for the next message to tell of;
+what still goes on when there is room again, or when the training ends, is told then.
 """
 
 from __future__ import annotations
@@ -22,13 +21,12 @@ from typing import Final, TypeAlias
 
 from lightning_gradguard.alerts.alert import Alert, AlertState
 from lightning_gradguard.audit import Action, action_line
-from lightning_gradguard.findings import Finding, Severity, headline
+from lightning_gradguard.findings import Finding, Severity
 
 __all__ = ["Incidents", "group_of"]
 
 _HOUR: Final = 3600.0
 _MOST_KNOWN: Final = 1000
-_MOST_RECENT: Final = 5
 _MOST_ACTIONS: Final = 50
 
 Key: TypeAlias = tuple[str, int, str]
@@ -41,7 +39,7 @@ class Incident:
 
     Attributes:
         finding: The latest of it, with its worst severity.
-        number: Counts incidents of one key.
+        name: Its own; see `_name`.
         is_open: Whether it goes on.
         told: Severity of the last message about it; 0 before the first, and once it is over.
         told_at: When that was, in seconds; minus infinity before the first.
@@ -49,7 +47,7 @@ class Incident:
     """
 
     finding: Finding
-    number: int = 1
+    name: str
     is_open: bool = True
     told: int = 0
     told_at: float = -math.inf
@@ -83,6 +81,9 @@ class Incidents:
         settle_steps: Optimizer steps for which a fault must stay away to count as ended.
         most_per_hour: Messages in any hour, of all incidents together.
 
+    Attributes:
+        untold: Incidents that went on when the training ended, and for which there was no room.
+
     Example:
         >>> incidents = Incidents()
         >>> fault = Finding(kind="exploding", severity=Severity.ERROR, step=3, message="m",
@@ -107,14 +108,9 @@ class Incidents:
         self._known: dict[Key, Incident] = {}
         self._by_episode: dict[tuple[int, int], Key] = {}
         self._sent: deque[float] = deque()
-        self._suppressed = 0
-        self._recent: deque[str] = deque(maxlen=_MOST_RECENT)
+        self._held: list[Severity] = []
         self._actions: deque[Action] = deque(maxlen=_MOST_ACTIONS)
-
-    @property
-    def recent(self) -> tuple[str, ...]:
-        """Headlines of the latest findings, oldest first."""
-        return tuple(self._recent)
+        self.untold = 0
 
     def note(self, action: Action) -> None:
         """Remember what a guard did, for the messages about what it did it against."""
@@ -133,21 +129,21 @@ class Incidents:
         is_end = finding.state == "resolved" and incident is not None
         if finding.severity < self._min_severity and not is_end:
             return
-        self._recent.append(headline(finding))
         if finding.state == "resolved":
             if incident is None:  # it was told before a resume
-                incident = self._known[key] = Incident(finding, told=int(finding.severity))
+                told = int(finding.severity)
+                incident = self._known[key] = Incident(finding, _name(key, finding), told=told)
             worst = max(finding.severity, incident.finding.severity)
             incident.finding = replace(finding, severity=worst)
             incident.is_open = False
             return
         if incident is None:
-            incident = self._known[key] = Incident(finding)
+            incident = self._known[key] = Incident(finding, _name(key, finding))
         elif not incident.is_open:
-            self._open_again(incident, finding)
+            self._open_again(key, incident, finding)
         worst = max(finding.severity, incident.finding.severity)
         incident.finding = replace(finding, severity=worst)
-        yield from self._tell_if_due(key, incident, now)
+        yield from self._tell_if_due(key, incident, now, quiet_seconds=self._cooldown)
 
     def tick(self, *, step: int, now: float) -> Iterator[Alert]:
         """Yield what is to be told now that time has passed.
@@ -158,22 +154,30 @@ class Incidents:
         """
         for key, incident in list(self._known.items()):
             if incident.is_open:
-                yield from self._tell_if_due(key, incident, now)
+                yield from self._tell_if_due(key, incident, now, quiet_seconds=self._cooldown)
             elif step - incident.finding.step >= self._settle:
                 yield from self._end(key, incident, now)
 
     def close(self, *, now: float) -> Iterator[Alert]:
-        """Yield the ends that were held back in case the fault came again."""
+        """Yield what was held back: ends, in case the fault came again, and what is quiet."""
         for key, incident in list(self._known.items()):
             if not incident.is_open:
                 yield from self._end(key, incident, now)
+            elif incident.is_held:
+                yield from self._tell_if_due(key, incident, now, quiet_seconds=0.0)
+        self.untold = sum(one.is_open and one.is_held for one in self._known.values())
 
-    def sent(self, alert: Alert, *, now: float) -> Alert:
-        """Count a message that does not come from a finding; return it with what was held back."""
-        if alert.severity < Severity.CRITICAL and alert.state != "resolved":
-            self._sent.append(now)
-        told, self._suppressed = replace(alert, suppressed=self._suppressed), 0
-        return told
+    def admit(self, alert: Alert, *, now: float) -> Iterator[Alert]:
+        """Yield a message that does not come from a finding, if it is severe enough."""
+        if alert.severity >= self._min_severity:
+            self._count(alert, now)
+            yield alert
+
+    def take_held(self) -> tuple[Severity, ...]:
+        """Return the severities of the messages that were held back since the last call."""
+        held = tuple(self._held)
+        self._held.clear()
+        return held
 
     def _key(self, finding: Finding) -> Key:
         """Return the incident that a finding belongs to: where its episode began."""
@@ -185,34 +189,43 @@ class Incidents:
             del self._by_episode[next(iter(self._by_episode))]
         return self._by_episode.get(episode, here)
 
-    def _open_again(self, incident: Incident, finding: Finding) -> None:
+    def _open_again(self, key: Key, incident: Incident, finding: Finding) -> None:
         incident.is_open = True
         if incident.told:  # its end was not told either
-            self._suppressed += 2
+            self._held += [incident.finding.severity, finding.severity]
             return
-        incident.number += 1
-        incident.finding = finding
+        # Another incident, which is counted again if it is held back as the one before was.
+        incident.finding, incident.name, incident.is_held = finding, _name(key, finding), False
 
-    def _tell_if_due(self, key: Key, incident: Incident, now: float) -> Iterator[Alert]:
+    def _tell_if_due(
+        self, key: Key, incident: Incident, now: float, *, quiet_seconds: float
+    ) -> Iterator[Alert]:
         severity = incident.finding.severity
         if severity <= incident.told:
             return
-        is_quiet = not incident.told and now - incident.told_at < self._cooldown
+        is_quiet = not incident.told and now - incident.told_at < quiet_seconds
         is_full = not self._has_room(now) and severity < Severity.CRITICAL
         if is_quiet or is_full:
-            self._suppressed += not incident.is_held
+            self._held += [] if incident.is_held else [severity]
             incident.is_held = True
             return
         state: AlertState = "escalated" if incident.told else "opened"
         incident.told, incident.told_at, incident.is_held = int(severity), now, False
-        yield self.sent(self._alert(key, incident, state), now=now)
+        alert = self._alert(key, incident, state)
+        self._count(alert, now)
+        yield alert
 
     def _end(self, key: Key, incident: Incident, now: float) -> Iterator[Alert]:
         told, incident.told, incident.is_held = incident.told, 0, False
         if told:
-            yield self.sent(self._alert(key, incident, "resolved"), now=now)
+            incident.told_at = now
+            yield self._alert(key, incident, "resolved")
         if now - incident.told_at >= self._cooldown or len(self._known) > _MOST_KNOWN:
             del self._known[key]
+
+    def _count(self, alert: Alert, now: float) -> None:
+        if alert.severity < Severity.CRITICAL and alert.state != "resolved":
+            self._sent.append(now)
 
     def _has_room(self, now: float) -> bool:
         while self._sent and now - self._sent[0] >= _HOUR:
@@ -226,7 +239,7 @@ class Incidents:
             state=state,
             severity=finding.severity,
             message=_message(finding, state),
-            incident=f"{kind}/{index}/{group}/{incident.number}",
+            incident=incident.name,
             group=group,
             layers=finding.layers,
             step=finding.step,
@@ -247,6 +260,15 @@ class Incidents:
             if is_same and action.step >= max(finding.since_step, 0):
                 return action_line(action)
         return ""
+
+
+def _name(key: Key, finding: Finding) -> str:
+    """Name an incident after its first episode, which a checkpoint holds.
+
+    So its end has the name of its beginning also after a resume, and no other incident has it.
+    """
+    kind, index, _ = key
+    return f"{kind}/{index}/{finding.since_step}/{finding.episode_id}"
 
 
 def _message(finding: Finding, state: AlertState) -> str:

@@ -1,26 +1,21 @@
 """Addresses and passwords, which nobody may read in what a run writes.
 
-In: the name of an environment variable or of a file. Out: the text itself, to those who send, and
-texts from which it was taken out. Arguments of ours name a secret and never are one, so that no
-configuration, checkpoint or picture of an object can hold it.
+In: the name of an environment variable or of a file. Out: the text itself, to those who send.
+Arguments of ours name a secret and never are one, so that no configuration, checkpoint or picture
+of an object can hold it. `scrub` takes it out of texts.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote
 
-__all__ = ["Secret", "scrub"]
+__all__ = ["Secret"]
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SHORTEST: Final = 6
-"""A part of an address that is shorter tells nothing, and may stand in any text by chance."""
 _MOST_BYTES: Final = 65536
-_HIDDEN: Final = "***"
 
 
 class Secret:
@@ -73,21 +68,3 @@ class Secret:
         except (OSError, UnicodeDecodeError) as error:
             msg = f"{self._what} must be in {self._file}, which cannot be read: {error}."
             raise ValueError(msg) from error
-
-
-def scrub(text: str, secrets: Iterable[str]) -> str:
-    """Return a text without secrets, nor those of their parts that stand between marks.
-
-    Example:
-        >>> scrub("no answer from /services/T0123456/xyz", ["https://h.example/services/T0123456/"])
-        'no answer from /***/***/xyz'
-    """
-    hidden: set[str] = set()
-    for secret in secrets:
-        parts = [secret, unquote(secret), *re.split(r"[^\w.~%+-]+", secret)]
-        parts += [unquote(part) for part in parts]
-        parts += [repr(part)[1:-1] for part in parts]
-        hidden.update(part for part in parts if len(part) >= _SHORTEST)
-    for part in sorted(hidden, key=len, reverse=True):
-        text = text.replace(part, _HIDDEN)
-    return text

@@ -11,12 +11,11 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final, Literal, TypeAlias, get_args
 from urllib.parse import quote
 
 from lightning_gradguard.alerts import http
-from lightning_gradguard.alerts.alert import Alert
+from lightning_gradguard.alerts.alert import Alert, fresh_name
 from lightning_gradguard.alerts.base import Channel, Level, severity_of
 from lightning_gradguard.alerts.channels.apprise import Apprise
 from lightning_gradguard.alerts.channels.log import Log
@@ -25,7 +24,9 @@ from lightning_gradguard.alerts.channels.webhook import Webhook
 from lightning_gradguard.alerts.desk import Desk
 from lightning_gradguard.alerts.incidents import Incidents
 from lightning_gradguard.alerts.outbox import Outbox
-from lightning_gradguard.alerts.secret import Secret, scrub
+from lightning_gradguard.alerts.pulse import Pulse
+from lightning_gradguard.alerts.scrub import scrubber
+from lightning_gradguard.alerts.secret import Secret
 from lightning_gradguard.alerts.watch import Heartbeat, Watchdog
 from lightning_gradguard.options import check_choice, check_count, check_parts, check_positive
 
@@ -150,8 +151,7 @@ class Alerts:
         Raises:
             ValueError: A secret is missing, or a logger that a channel needs.
         """
-        secrets = self.secrets()
-        hide = partial(scrub, secrets=secrets)
+        hide = scrubber(self.secrets())
         for channel in self.channels:
             connect = getattr(channel, "connect", None)
             if callable(connect):
@@ -170,14 +170,15 @@ class Alerts:
             Incidents(min_severity=self._min_severity, **self._limits),  # type: ignore[arg-type]  # each of its kind
             boxes,
             _Stamp(run, self._tab_url, hide),
-            heartbeat=None if self._heartbeat is None else Heartbeat(self._heartbeat_seconds),
-            ping=None if self._heartbeat is None else self._ping,
+            pulse=self._pulse(),
             watchdog=None if self._stalled_after is None else Watchdog(self._stalled_after),
         )
 
-    def _ping(self) -> None:
-        if self._heartbeat is not None:
-            http.request(self._heartbeat.read())
+    def _pulse(self) -> Pulse | None:
+        address = self._heartbeat
+        if address is None:
+            return None
+        return Pulse(Heartbeat(self._heartbeat_seconds), lambda: http.request(address.read()))
 
 
 class _Stamp:
@@ -191,6 +192,8 @@ class _Stamp:
         """Return the alert as it is sent."""
         return replace(
             alert,
+            id=fresh_name(),
+            group=self._short(alert.group),
             message=self._short(alert.message),
             action=self._short(alert.action),
             advice=self._short(alert.advice),

@@ -13,9 +13,11 @@ from typing import Final
 from lightning_gradguard.alerts.alert import Alert
 from lightning_gradguard.findings import layer_phrase
 
-__all__ = ["body", "harmless", "said", "title"]
+__all__ = ["body", "for_chat", "harmless", "said", "title"]
 
 _MOST: Final = 500
+_CHAT: Final = str.maketrans({"<": "\u2039", ">": "\u203a", "@": "\uff20"})
+"""Marks by which chat services call people or hide an address, and what looks like them."""
 _STATES: Final = {"opened": "", "escalated": " got worse", "resolved": " ended"}
 
 
@@ -28,6 +30,19 @@ def harmless(text: str, most: int = _MOST) -> str:
     """
     kept = text if len(text) <= most else f"{text[:most]}…"
     return "".join(c if c.isprintable() else _escaped(c) for c in kept)
+
+
+def for_chat(text: str) -> str:
+    r"""Return text in which no chat service finds a mention or a link with words of its own.
+
+    Slack reads ``<!channel>`` and ``<address|words>``, Discord, Teams and Mattermost
+    ``@everyone`` and ``[words](address)``. What looks like their marks takes their place.
+
+    Example:
+        >>> ascii(for_chat("<!channel> @here [you won](http://x)"))
+        "'\\u2039!channel\\u203a \\uff20here [you won] (http://x)'"
+    """
+    return text.translate(_CHAT).replace("](", "] (")
 
 
 def said(error: BaseException) -> str:

@@ -16,6 +16,7 @@ import torch
 
 from lightning_gradguard import options, trainers
 from lightning_gradguard.alerts.settings import Alerts, AlertsLike
+from lightning_gradguard.alerts.text import said
 from lightning_gradguard.assemble import StepContext
 from lightning_gradguard.callbacks import recorder
 from lightning_gradguard.detectors import Detector
@@ -354,6 +355,7 @@ class GradientMonitor(CallbackBase):
     ) -> None:
         """Lose nothing when training is interrupted."""
         self._outcome = recorder.outcome(exception)
+        self._start_late_alerts(trainer)
         self._finish(exception)
 
     @property
@@ -393,13 +395,23 @@ class GradientMonitor(CallbackBase):
             desk = self._alerts.open(trainers.run_name(trainer), trainer.loggers)
             self._alerting = AlertSink(desk, flush_seconds=self._alerts.flush_seconds)
 
+    def _start_late_alerts(self, trainer: Trainer) -> None:
+        """Begin to tell people of a training that died before it began, or after its end."""
+        if self._alerting is not None or trainers.is_disabled() or not trainers.is_fit(trainer):
+            return
+        try:
+            self._start_alerts(trainer)
+        except Exception as error:  # noqa: BLE001 - what ends the training is worth more
+            _log.warning("gradguard cannot tell how the training ended: %s", said(error))
+
     def _close_alerts(self, error: BaseException | None = None) -> None:
         alerting, self._alerting = self._alerting, None
         if alerting is None:
             return
         try:
             if error is not None:
-                alerting.died(error, is_wish=recorder.outcome(error) == "interrupted")
+                is_wish = recorder.outcome(error) == "interrupted"
+                alerting.died(error, is_wish=is_wish, alarms=self.alarms)
         finally:
             alerting.close()
 

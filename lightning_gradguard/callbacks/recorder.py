@@ -93,7 +93,9 @@ def report(history: HistorySink) -> None:
 
 def outcome(exception: BaseException) -> str:
     """Return how a training ended that did not finish."""
-    is_wish = isinstance(exception, KeyboardInterrupt | SystemExit)
+    is_wish = isinstance(exception, KeyboardInterrupt)
+    if isinstance(exception, SystemExit):
+        is_wish = exception.code in {None, 0}
     # Lightning's own exception for SIGTERM is private.
     return "interrupted" if is_wish or "SIGTERM" in type(exception).__name__ else "exception"
 

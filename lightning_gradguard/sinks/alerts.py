@@ -5,14 +5,19 @@ In: events. Out: records for the thread that tells people. Decides nothing.
 
 from __future__ import annotations
 
-from lightning_gradguard.alerts.alert import Alert
+from collections.abc import Sequence
+from typing import Final
+
+from lightning_gradguard.alerts.alert import Alert, fresh_incident
 from lightning_gradguard.alerts.desk import Desk
 from lightning_gradguard.alerts.text import said
 from lightning_gradguard.audit import Action
 from lightning_gradguard.events import Event, Observation
-from lightning_gradguard.findings import Finding, Severity
+from lightning_gradguard.findings import Finding, Severity, headline
 
 __all__ = ["AlertSink"]
+
+_MOST_RECENT: Final = 5
 
 
 class AlertSink:
@@ -63,29 +68,32 @@ class AlertSink:
                 state="opened",
                 severity=Severity.CRITICAL if is_guard else Severity.ERROR,
                 message=f"{what}: {reason}",
-                incident="switched_off",
+                incident=fresh_incident("switched_off"),
                 step=self._desk.step,
                 advice="the training goes on; stop it, or look at it yourself",
             )
         )
 
-    def died(self, error: BaseException, *, is_wish: bool) -> None:
+    def died(self, error: BaseException, *, is_wish: bool, alarms: Sequence[Finding] = ()) -> None:
         """Tell how a training ended that did not finish.
 
         Args:
             error: What ended it.
             is_wish: Whether somebody or a scheduler ended it, by a signal or a key.
+            alarms: What was found before, oldest first.
         """
         if isinstance(error, KeyboardInterrupt):
             return  # whoever pressed the key knows
+        kind = "interrupted" if is_wish else "exception"
         self._desk.put(
             Alert(
-                kind="interrupted" if is_wish else "exception",
+                kind=kind,
                 state="opened",
                 severity=Severity.WARNING if is_wish else Severity.CRITICAL,
                 message=f"the training ended: {said(error)}",
-                incident="end",
+                incident=fresh_incident(kind),
                 step=self._desk.step,
+                recent=tuple(map(headline, alarms[-_MOST_RECENT:])),
             )
         )
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightning_gradguard.alerts.alert import Alert
 from lightning_gradguard.alerts.incidents import Incidents, group_of
 from lightning_gradguard.audit import Action
 from lightning_gradguard.findings import Severity
@@ -37,9 +38,18 @@ class Talk:
         self.said += self.incidents.tick(step=step, now=now)
         return self
 
+    def close(self, now=0.0):
+        self.said += self.incidents.close(now=now)
+        return self
+
     @property
     def states(self):
         return [alert.state for alert in self.said]
+
+    @property
+    def held(self):
+        """How many messages were held back since this was asked last."""
+        return len(self.incidents.take_held())
 
 
 def test_an_incident_is_told_when_it_begins_gets_worse_and_ends():
@@ -80,18 +90,83 @@ def test_a_fault_that_flaps_is_told_once():
     assert talk.states == ["opened"]
     talk.tick(5000, now=10)
     assert talk.states == ["opened", "resolved"]
-    assert talk.said[-1].suppressed == 18
+    assert talk.held == 18
 
 
 def test_within_the_cooldown_a_new_incident_waits_and_is_told_if_it_goes_on():
     talk = Talk(cooldown_seconds=100.0, settle_steps=0)
     talk.take(fault()).take(fault(60, "resolved")).tick(60, now=1.0)
-    talk.take(fault(70, episode_id=2), now=2.0).tick(70, now=99.0)
+    talk.take(fault(70, episode_id=2, since_step=70), now=2.0).tick(70, now=100.9)
     assert talk.states == ["opened", "resolved"]
-    talk.tick(70, now=100.0)
+    talk.tick(70, now=101.0)
     assert talk.states == ["opened", "resolved", "opened"]
-    assert talk.said[-1].suppressed == 1
+    assert talk.held == 1
     assert talk.said[-1].incident != talk.said[0].incident
+
+
+def test_the_cooldown_counts_from_the_last_message_also_if_that_told_an_end():
+    talk = Talk(cooldown_seconds=100.0, settle_steps=0)
+    talk.take(fault()).take(fault(60, "resolved"), now=99.0).tick(60, now=99.0)
+    talk.take(fault(70, episode_id=2), now=150.0).tick(70, now=198.0)
+    assert talk.states == ["opened", "resolved"]
+    assert talk.tick(70, now=199.0).states == ["opened", "resolved", "opened"]
+
+
+def test_what_the_cooldown_holds_back_is_told_when_the_training_ends():
+    talk = Talk(cooldown_seconds=1e9, settle_steps=0)
+    talk.take(fault()).take(fault(60, "resolved")).tick(60)
+    talk.take(fault(70, episode_id=2)).tick(80)
+    assert talk.states == ["opened", "resolved"]
+    assert talk.close().close().states == ["opened", "resolved", "opened"]
+    assert talk.incidents.untold == 0
+
+
+def test_what_the_limit_still_holds_back_when_the_training_ends_is_counted():
+    talk = Talk(most_per_hour=2)
+    for number in range(5):
+        talk.take(fault(layers=(f"layer{number}",), episode_id=number))
+    assert len(talk.close().said) == 2
+    assert talk.incidents.untold == 3
+
+
+def test_what_is_held_back_is_counted_again_when_it_returns():
+    talk = Talk(cooldown_seconds=1e9, settle_steps=0)
+    talk.take(fault()).take(fault(60, "resolved")).tick(60)
+    for turn in range(2, 5):
+        talk.take(fault(100 * turn, episode_id=turn)).tick(100 * turn)
+        talk.take(fault(100 * turn + 50, "resolved", episode_id=turn))
+    assert talk.states == ["opened", "resolved"]
+    assert talk.held == 3
+
+
+def test_no_two_incidents_of_a_run_have_one_name_also_within_a_cooldown():
+    talk = Talk(cooldown_seconds=10.0, settle_steps=0)
+    for turn in range(1, 30):
+        step = 100 * turn
+        talk.take(fault(step, episode_id=turn, since_step=step), now=3.0 * turn)
+        talk.take(fault(step + 50, "resolved", episode_id=turn, since_step=step), now=3.0 * turn)
+        talk.tick(step + 50, now=3.0 * turn)
+    opened = [alert.incident for alert in talk.said if alert.state == "opened"]
+    assert len(opened) > 3
+    assert len(set(opened)) == len(opened)
+
+
+def test_after_a_resume_an_end_has_the_name_of_its_beginning_and_what_is_new_another():
+    before = Talk().take(fault(10, since_step=8, episode_id=1))
+    after = Talk().take(fault(300, "resolved", since_step=8, episode_id=1, layers=("head",)))
+    after.tick(400).take(fault(500, since_step=500, episode_id=2))
+    assert after.states == ["resolved", "opened"]
+    assert after.said[0].incident == before.said[0].incident
+    assert after.said[1].incident != before.said[0].incident
+
+
+def test_what_does_not_come_from_a_finding_must_be_severe_enough_too():
+    def said(severity):
+        incidents = Incidents(min_severity=Severity.ERROR)
+        alert = Alert(kind="interrupted", state="opened", severity=severity, message="m")
+        return len(list(incidents.admit(alert, now=0.0)))
+
+    assert [said(severity) for severity in Severity] == [0, 0, 1, 1]
 
 
 def test_an_escalation_passes_the_cooldown():
@@ -105,9 +180,9 @@ def test_there_is_a_limit_per_hour_and_the_next_message_tells_what_was_held_back
         talk.take(fault(layers=(f"layer{number}",), episode_id=number), now=60.0 * number)
     assert len(talk.said) == 2
     talk.tick(20, now=3600.0)
-    assert [alert.suppressed for alert in talk.said] == [0, 0, 3]
+    assert (len(talk.said), talk.held) == (3, 3)
     talk.tick(20, now=3660.0)
-    assert [alert.suppressed for alert in talk.said] == [0, 0, 3, 0]
+    assert (len(talk.said), talk.held) == (4, 0)
 
 
 def test_what_is_less_severe_is_not_told():
@@ -121,8 +196,7 @@ def test_two_parts_of_a_model_are_two_incidents():
 
 
 def test_the_end_of_a_training_tells_the_ends_that_were_held_back():
-    talk = Talk().take(fault()).take(fault(60, "resolved"))
-    talk.said += talk.incidents.close(now=1.0)
+    talk = Talk().take(fault()).take(fault(60, "resolved")).close()
     assert talk.states == ["opened", "resolved"]
 
 
@@ -159,13 +233,18 @@ events = st.lists(
 @given(events)
 def test_no_order_of_events_tells_an_end_without_a_beginning_or_too_much(events):
     talk, step, now, sent = Talk(cooldown_seconds=600.0, most_per_hour=5), 0, 0.0, []
+    episodes = {}
     for state, severity, layers, seconds in events:
         step, now, before = step + 40, now + seconds, len(talk.said)
+        if state == "opened" or layers not in episodes:
+            episodes[layers] = {"episode_id": step, "since_step": step}
         if state == "tick":
             talk.tick(step, now)
         else:
-            found = fault(step, "opened", severity, layers=layers, episode_id=hash(layers))
+            found = fault(step, "opened", severity, layers=layers, **episodes[layers])
             talk.take(replace(found, state=state), now)
+            if state == "resolved":
+                del episodes[layers]
         counted = [a for a in talk.said[before:] if a.state != "resolved"]
         sent += [now for alert in counted if alert.severity < Severity.CRITICAL]
     for start in sent:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import multiprocessing
 import os
 import pickle
+import re
 import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_gradguard.alerts import Alert, Alerts, Log, MLflow, WandB, Webhook
+from lightning_gradguard.alerts import Alert, Alerts, Apprise, Log, MLflow, WandB, Webhook
 from lightning_gradguard.alerts import text as words
-from lightning_gradguard.alerts.secret import Secret, scrub
+from lightning_gradguard.alerts.secret import Secret
 from lightning_gradguard.findings import Severity
+from lightning_gradguard.sinks.alerts import AlertSink
 from tests.alert_servers import serving
 from tests.strategies import make_finding
 
@@ -104,22 +108,6 @@ def test_a_secret_comes_from_a_file_before_the_environment(tmp_path, monkeypatch
         Secret("it", "A_SECRET", str(tmp_path / "none")).read()
 
 
-@pytest.mark.parametrize(
-    "leak",
-    [
-        "https://me:passw0rd@h.example/services/T0123456?token=abcdefgh",
-        "/services/T0123456",
-        "abcdefgh",
-        "passw0rd",
-    ],
-)
-def test_no_part_of_an_address_is_left_in_a_text(leak):
-    address = "https://me:passw0rd@h.example/services/T0123456?token=abcdefgh"
-    found = scrub(f"no answer from {leak}!", [address])
-    for part in ("passw0rd", "T0123456", "abcdefgh"):
-        assert part not in found
-
-
 texts = st.text(max_size=700)
 
 
@@ -185,20 +173,6 @@ def test_an_address_where_a_name_belongs_is_refused_and_not_shown(make):
     assert "SECRET" not in str(error.value)
 
 
-def test_what_has_not_come_to_an_end_is_told():
-    class Blocks(Mine):
-        def send(self, alert):
-            time.sleep(5.0)
-
-    blocks = Blocks()
-    blocks.min_severity = "info"
-    desk = Alerts(blocks).open("run")
-    desk.put(make_finding(episode_id=1))
-    time.sleep(1.0)
-    desk.close(0.1)
-    assert any("did not come to an end" in text for text in desk.troubles)
-
-
 def test_a_huge_message_is_cut():
     mine = Mine()
     desk = Alerts(mine).open("run")
@@ -215,6 +189,79 @@ def test_an_error_whose_text_raises_is_told_by_its_name():
     assert words.said(OddError()) == "OddError"
 
 
-@pytest.mark.parametrize("leak", ["s3cr3t!tok3n", "s3cr3t%21tok3n"])
-def test_a_token_is_hidden_in_either_of_its_forms(leak):
-    assert leak not in scrub(f"got {leak}.", ["https://h.example/s3cr3t%21tok3n/x"])
+def test_every_alert_has_a_name_of_its_own_and_each_channel_sees_the_same():
+    mine, other = Mine(), Mine()
+    desk = Alerts([mine, other]).open("run")
+    for number in range(1, 4):
+        finding = make_finding(f"k{number}", severity=Severity.CRITICAL, episode_id=number)
+        desk.put(finding)
+    desk.close(5.0)
+    names = [alert.id for alert in mine.got]
+    assert len(set(names)) == 3
+    assert [alert.id for alert in other.got] == names
+    assert all(names)
+
+
+@pytest.mark.parametrize("severity", ["error", "critical"])
+def test_what_a_run_says_of_itself_must_be_severe_enough(severity):
+    mine = Mine()
+    mine.min_severity = "info"
+    desk = Alerts(mine, min_severity=severity).open("run")
+    AlertSink(desk).died(SystemExit(0), is_wish=True)
+    AlertSink(desk).switched_off("a fault of ours", is_guard=False)
+    desk.close(5.0)
+    assert [alert.kind for alert in mine.got] == ["switched_off"] * (severity == "error")
+
+
+def test_two_ends_of_a_run_that_was_resumed_are_two_incidents():
+    mine = Mine()
+    for _ in range(2):
+        desk = Alerts(mine).open("run")
+        AlertSink(desk, flush_seconds=5.0).died(ValueError("no"), is_wish=False)
+        desk.close(5.0)
+    assert len({alert.incident for alert in mine.got}) == 2
+
+
+def use(alerts, address):
+    """What a process that was spawned does with alerts that were pickled."""
+    os.environ["URL_OF_SPAWN"] = address
+    desk = alerts.open("run")
+    desk.put(make_finding(severity=Severity.ERROR, episode_id=1))
+    desk.close(10.0)
+
+
+def test_a_spawned_process_tells_by_alerts_that_were_pickled():
+    alerts = Alerts(Webhook(url_env="URL_OF_SPAWN"), heartbeat_url_env="URL_OF_SPAWN")
+    with serving() as server:
+        child = multiprocessing.get_context("spawn").Process(
+            target=use, args=(alerts, server.address)
+        )
+        child.start()
+        child.join(60.0)
+        assert child.exitcode == 0
+        assert [(got["kind"], got["run"]) for got in server.got] == [("vanishing", "run")]
+
+
+HOSTILE = "<!channel> <http://evil|click> @everyone [you won](http://evil)"
+
+
+def test_no_chat_finds_a_mention_or_a_hidden_link_in_the_words_of_an_alert(monkeypatch):
+    alert = Alert(
+        kind="k", state="opened", severity=Severity.ERROR, message=HOSTILE, layers=(HOSTILE,)
+    )
+    said = []
+    wandb = WandB()
+    wandb.connect([SimpleNamespace(experiment=SimpleNamespace(alert=lambda **f: said.append(f)))])
+    wandb.send(alert)
+    with serving() as server:
+        monkeypatch.setenv("GRADGUARD_WEBHOOK_URL", server.address)
+        Webhook().send(alert)
+        (got,) = server.got
+        monkeypatch.setenv("GRADGUARD_APPRISE_URLS", server.address.replace("http:", "json:"))
+        Apprise().send(alert)
+        by_apprise = server.got[1]
+    assert got["message"] == HOSTILE
+    shown = [got["title"], got["text"], by_apprise["title"], by_apprise["message"]]
+    for text in (*shown, said[0]["title"], said[0]["text"]):
+        assert not re.search(r"[<>@]|\]\(", text)
+        assert "!channel" in text

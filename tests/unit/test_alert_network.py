@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
-import ssl
-import subprocess
 import threading
 import time
 from types import SimpleNamespace
 
 import pytest
-from aiosmtpd.controller import Controller
 
-from lightning_gradguard.alerts import Alert, Alerts, Apprise, Email, MLflow, WandB, Webhook
+from lightning_gradguard.alerts import Alert, Alerts, Apprise, MLflow, WandB, Webhook
 from lightning_gradguard.alerts.base import RefusedError
 from lightning_gradguard.alerts.http import request
 from lightning_gradguard.alerts.incidents import Incidents
 from lightning_gradguard.findings import Severity
-from tests.alert_servers import refusing, serving
+from tests.alert_servers import certificate, refusing, serving
 from tests.strategies import make_finding
 
 _NUMBERS = itertools.count()
@@ -110,98 +107,12 @@ def test_an_address_that_is_none_is_refused_before_training_without_showing_it(a
     assert not address or address not in str(error.value)
 
 
-def certificate(folder):
-    """Make a certificate that nobody has signed."""
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
-    name = ["-subj", "/CN=localhost"]
-    subprocess.run([*command, *files, *name], check=True, capture_output=True)  # noqa: S603 - ours
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return context
-
-
 def test_a_certificate_that_nobody_signed_is_not_believed(tmp_path, to):
     with serving() as server:
         server.socket = certificate(tmp_path).wrap_socket(server.socket, server_side=True)
         with pytest.raises(OSError, match="CERTIFICATE"):
             to(server.address.replace("http://", "https://")).send(ALERT)
         assert server.got == []
-
-
-class Mailbox:
-    """Keeps what it is sent."""
-
-    def __init__(self, answer="250 OK"):
-        self.answer, self.mails = answer, []
-
-    async def handle_DATA(self, _server, _session, envelope):  # noqa: N802 - aiosmtpd's
-        if self.answer.startswith("250"):
-            self.mails.append(envelope)
-        return self.answer
-
-
-@pytest.fixture
-def mail():
-    """Run an SMTP server."""
-    started = []
-
-    def run(box, **options):
-        port = int(refusing().split(":")[2].split("/")[0])
-        controller = Controller(box, hostname="127.0.0.1", port=port, **options)
-        controller.start()
-        started.append(controller)
-        return port
-
-    yield run
-    for controller in started:
-        controller.stop()
-
-
-def email(port, **options):
-    more = {"tls": "none", "timeout_seconds": 1.0, **options}
-    return Email("me@example.org", sender="run@example.org", host="127.0.0.1", port=port, **more)
-
-
-def test_a_mail_has_a_subject_and_a_text(mail):
-    box = Mailbox()
-    email(mail(box)).send(ALERT)
-    (envelope,) = box.mails
-    assert envelope.rcpt_tos == ["me@example.org"]
-    assert b"Subject: [CRITICAL] exploding in net.0" in envelope.content
-    assert b"norm 1e9" in envelope.content
-
-
-def test_a_mail_that_is_refused_for_good_is_not_tried_again(mail):
-    with pytest.raises(RefusedError, match="554"):
-        email(mail(Mailbox("554 no"))).send(ALERT)
-
-
-def test_a_mail_that_may_be_taken_later_is_tried_again(mail):
-    with pytest.raises(Exception, match="451"):
-        email(mail(Mailbox("451 later"))).send(ALERT)
-
-
-def test_mail_goes_to_no_server_whose_certificate_nobody_signed(mail, tmp_path):
-    box = Mailbox()
-    port = mail(box, tls_context=certificate(tmp_path))
-    with pytest.raises(OSError, match="CERTIFICATE"):
-        email(port, tls="starttls").send(ALERT)
-    assert box.mails == []
-
-
-def test_a_password_never_goes_over_a_connection_in_clear():
-    with pytest.raises(ValueError, match="in clear"):
-        email(25, user="me")
-
-
-def test_names_from_a_model_add_no_line_to_a_mail(mail):
-    box = Mailbox()
-    hostile = "a\r\nBcc: x@example.org\r\n\r\nbody"
-    alert = Alert(kind="k", state="opened", severity=Severity.ERROR, message="m", layers=(hostile,))
-    email(mail(box)).send(alert)
-    head = box.mails[0].content.split(b"\r\n\r\n")[0]
-    assert b"\nBcc:" not in head
 
 
 def test_apprise_passes_it_on_and_logs_no_address(monkeypatch, caplog):
@@ -298,32 +209,6 @@ def test_a_queue_that_is_full_blocks_nobody_and_is_told(monkeypatch):
     assert time.monotonic() - start < 0.5
     assert any("came faster" in text for text in desk.troubles)
     monkeypatch.undo()
-
-
-def test_a_training_that_stands_still_is_told_and_that_it_goes_on(monkeypatch):
-    with serving() as server:
-        desk = open_desk(server.address, monkeypatch, stalled_after_seconds=1.0)
-        desk.beat()
-        states = [(got["kind"], got["state"]) for got in server.wait_for(1)]
-        assert states == [("stalled", "opened")]
-        desk.beat()
-        states = [(got["kind"], got["state"]) for got in server.wait_for(2)]
-        assert states[1] == ("stalled", "resolved")
-        desk.close(5.0)
-
-
-def test_a_heartbeat_comes_while_training_advances_and_not_after(monkeypatch):
-    with serving() as server:
-        monkeypatch.setenv("HEART", server.address)
-        desk = Alerts("log", heartbeat_url_env="HEART", heartbeat_seconds=0.5).open("run")
-        for _ in range(3):
-            desk.beat()
-            time.sleep(1.2)
-        count = server.asked
-        assert 2 <= count <= 4
-        time.sleep(2.5)
-        assert server.asked == count
-        desk.close(1.0)
 
 
 def test_a_desk_leaves_no_thread(monkeypatch):

@@ -13,6 +13,7 @@ from typing import Any, Final
 from lightning_gradguard.alerts import text
 from lightning_gradguard.alerts.alert import Alert
 from lightning_gradguard.alerts.base import Level, severity_of
+from lightning_gradguard.alerts.channels.several import Several
 from lightning_gradguard.alerts.secret import Secret
 from lightning_gradguard.findings import Severity
 from lightning_gradguard.options import check_text
@@ -57,6 +58,7 @@ class Apprise:
         _apprise()
         self._where = f"urls_env={urls_env!r}" if urls_file is None else f"urls_file={urls_file!r}"
         self._urls = Secret("the addresses for Apprise", urls_env, urls_file)
+        self._several = Several()
 
     def __repr__(self) -> str:
         """Name where the addresses come from."""
@@ -69,30 +71,36 @@ class Apprise:
             ValueError: There is no address, or Apprise does not know one of them.
         """
         urls = tuple(self._urls.read().split())
-        self._made(urls)
+        _services(urls)
         return urls
 
     def send(self, alert: Alert) -> None:
-        """Notify all addresses."""
-        made = self._made(tuple(self._urls.read().split()))
+        """Notify all addresses; after some could not be reached, those only."""
+        services = _services(tuple(self._urls.read().split()))
+        words = text.for_chat(text.title(alert)), text.for_chat(text.body(alert))
         kind = "success" if alert.state == "resolved" else _TYPES[alert.severity]
+        left = self._several.left(alert, len(services))
         with _silent():
-            is_told = made.notify(title=text.title(alert), body=text.body(alert), notify_type=kind)
-        if not is_told:
-            msg = "Apprise could not reach all of its services"
-            raise OSError(msg)
+            later = {
+                one: "could not be reached"
+                for one in left
+                if not services[one - 1].notify(title=words[0], body=words[1], notify_type=kind)
+            }
+        self._several.settle(len(services), later=later, never={})
 
-    def _made(self, urls: tuple[str, ...]) -> Any:  # noqa: ANN401 - of a package that may lack
-        made = _apprise().Apprise()
-        for number, url in enumerate(urls, start=1):
-            mark = "&" if "?" in url else "?"
-            times = "&".join(f"{k}={v}" for k, v in _TIMES.items() if f"{k}=" not in url)
-            with _silent():
-                is_known = made.add(f"{url}{mark}{times}")
-            if not is_known:
-                msg = f"Apprise does not know address {number} of {len(urls)}; see its list."
-                raise ValueError(msg)
-        return made
+
+def _services(urls: tuple[str, ...]) -> list[Any]:
+    made = []
+    for number, url in enumerate(urls, start=1):
+        mark = "&" if "?" in url else "?"
+        times = "&".join(f"{k}={v}" for k, v in _TIMES.items() if f"{k}=" not in url)
+        made.append(_apprise().Apprise())
+        with _silent():
+            is_known = made[-1].add(f"{url}{mark}{times}")
+        if not is_known:
+            msg = f"Apprise does not know address {number} of {len(urls)}; see its list."
+            raise ValueError(msg)
+    return made
 
 
 @contextmanager

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import smtplib
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from email.message import EmailMessage
-from typing import Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from lightning_gradguard.alerts import text
 from lightning_gradguard.alerts.alert import Alert
 from lightning_gradguard.alerts.base import Level, RefusedError, severity_of
+from lightning_gradguard.alerts.channels.several import Several
 from lightning_gradguard.alerts.http import cut_off
 from lightning_gradguard.alerts.secret import Secret
 from lightning_gradguard.options import check_choice, check_count, check_positive, check_text
@@ -21,6 +23,9 @@ from lightning_gradguard.options import check_choice, check_count, check_positiv
 __all__ = ["Email"]
 
 Tls = Literal["starttls", "tls", "none"]
+
+Refused: TypeAlias = Mapping[str, tuple[int, bytes]]
+"""What the server answered for each address that it did not take."""
 
 
 class Email:
@@ -36,7 +41,7 @@ class Email:
         user: Name to log in with; None does not log in.
         password_env: Name of the environment variable that holds the password.
         password_file: Name of a file that holds it; goes before the variable.
-        timeout_seconds: How long the server may take for each part.
+        timeout_seconds: How long the server may take for each part; three times that for all.
         min_severity: What is less severe is not for this channel.
 
     Raises:
@@ -75,6 +80,7 @@ class Email:
         self._port = port or {"tls": 465, "starttls": 587, "none": 25}[tls]
         self._password = Secret("the password for mail", password_env, password_file)
         self._timeout = timeout_seconds
+        self._several = Several()
 
     def __repr__(self) -> str:
         """Name the server, not who gets it."""
@@ -89,33 +95,64 @@ class Email:
         return () if self._user is None else (self._password.read(),)
 
     def send(self, alert: Alert) -> None:
-        """Send one mail."""
+        """Send one mail; after a part of its people was put off, to those only.
+
+        Raises:
+            PartialError: The server refused some of them for good, and took it for the others.
+            RefusedError: It refused the mail, or all of them.
+        """
         message = EmailMessage()
         message["Subject"] = text.title(alert)
         message["From"], message["To"] = self._sender, ", ".join(self._to)
         message.set_content(text.body(alert))
+        left = self._several.left(alert, len(self._to))
         try:
-            self._deliver(message)
+            refused = self._deliver(message, [self._to[one - 1] for one in left])
+        except smtplib.SMTPRecipientsRefused as error:  # then nobody got it
+            refused = {**dict.fromkeys(self._to, (421, b"")), **error.recipients}
         except smtplib.SMTPResponseException as error:
             if 500 <= error.smtp_code < 600:
                 msg = f"the server answered {error.smtp_code}"
                 raise RefusedError(msg) from None
             raise
+        codes = {one: refused[self._to[one - 1]][0] for one in left if self._to[one - 1] in refused}
+        self._several.settle(
+            len(self._to),
+            later={one: f"answered {code}" for one, code in codes.items() if code < 500},
+            never={one: f"answered {code}" for one, code in codes.items() if code >= 500},
+        )
 
-    def _deliver(self, message: EmailMessage) -> None:
+    def _deliver(self, message: EmailMessage, to: Sequence[str]) -> Refused:
         context = ssl.create_default_context()
         made: list[smtplib.SMTP] = []
+        where = (made, self._host, self._port, self._timeout)
         with cut_off(3.0 * self._timeout, lambda: [one.sock for one in made]):
-            if self._tls == "tls":
-                server: smtplib.SMTP = smtplib.SMTP_SSL(
-                    self._host, self._port, timeout=self._timeout, context=context
-                )
-            else:
-                server = smtplib.SMTP(self._host, self._port, timeout=self._timeout)
-            made.append(server)
-            with server:
+            server = _SmtpTls(*where, context=context) if self._tls == "tls" else _Smtp(*where)
+            with closing(server):
                 if self._tls == "starttls":
                     server.starttls(context=context)
                 if self._user is not None:
                     server.login(self._user, self._password.read())
-                server.send_message(message)
+                refused = server.send_message(message, to_addrs=to)
+                with suppress(smtplib.SMTPException, OSError):
+                    server.quit()  # what the server says to it changes nothing
+        return refused
+
+
+class _Smtp(smtplib.SMTP):
+    """A connection that can be found before the server has greeted."""
+
+    def __init__(
+        self,
+        made: list[smtplib.SMTP],
+        host: str,
+        port: int,
+        timeout: float,
+        **options: Any,  # noqa: ANN401 - those of the base class
+    ) -> None:
+        made.append(self)
+        super().__init__(host, port, timeout=timeout, **options)
+
+
+class _SmtpTls(_Smtp, smtplib.SMTP_SSL):
+    """The same, encrypted from its beginning."""

@@ -58,8 +58,9 @@ class WandB:
     def send(self, alert: Alert) -> None:
         """Send one alert."""
         level = "INFO" if alert.state == "resolved" else _LEVELS[alert.severity]
+        title, words = text.for_chat(text.title(alert)), text.for_chat(text.body(alert))
         for run in self._runs:
-            run.alert(title=text.title(alert)[:64], text=text.body(alert), level=level)
+            run.alert(title=title[:64], text=words, level=level)
 
 
 class MLflow:

@@ -65,6 +65,7 @@ class Webhook:
     def send(self, alert: Alert) -> None:
         """Post one alert."""
         (address,) = self.secrets()
-        words = {"title": text.title(alert), "text": f"{text.title(alert)}\n{text.body(alert)}"}
-        body = json.dumps({**alert.to_dict(), **words}, allow_nan=False).encode()
+        title, words = text.for_chat(text.title(alert)), text.for_chat(text.body(alert))
+        told = {**alert.to_dict(), "title": title, "text": f"{title}\n{words}"}
+        body = json.dumps(told, allow_nan=False).encode()
         http.request(address, body, timeout=self._timeout)
