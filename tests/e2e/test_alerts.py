@@ -7,40 +7,14 @@ import warnings
 from pathlib import Path
 
 import pytest
-import pytorch_lightning as pl
-import torch
 from pytorch_lightning.cli import LightningCLI
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from torch.utils.data import DataLoader, TensorDataset
+from pytorch_lightning.loggers import TensorBoardLogger
 
 from lightning_gradguard import GradientGuard, GradientMonitor, load_run
 from lightning_gradguard.alerts import Alerts, Email, Webhook
-from tests.alert_servers import serving
-from tests.e2e.models import Classifier, mlp, random_data
-
-
-def with_nan(step, steps=200):
-    """Return data of which one batch holds a NaN."""
-    generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(8 * steps, 6, generator=generator)
-    labels = (inputs[:, 0] > 0).long()
-    inputs[8 * step + 3] = float("nan")
-    return DataLoader(TensorDataset(inputs, labels), batch_size=8)
-
-
-def fit(folder, callback, model=None, data=None, **options):
-    logger = options.pop("logger", None) or CSVLogger(folder)
-    more = {"max_epochs": 1, "enable_progress_bar": False, "enable_model_summary": False}
-    fit = pl.Trainer(accelerator="cpu", logger=logger, callbacks=[callback], **more, **options)
-    fit.fit(model or Classifier(mlp()), data or random_data(64, 6))
-    return fit
-
-
-@pytest.fixture
-def server(monkeypatch):
-    with serving() as server:
-        monkeypatch.setenv("GRADGUARD_WEBHOOK_URL", server.address)
-        yield server
+from tests.alert_servers import dripping, serving
+from tests.e2e.alerting import SECRET, fit, with_nan
+from tests.e2e.models import Classifier, mlp
 
 
 def test_a_nan_that_is_left_out_is_told_once_and_so_is_its_end(server, tmp_path):
@@ -67,37 +41,6 @@ def test_a_nan_that_is_left_out_is_told_once_and_so_is_its_end(server, tmp_path)
 
 def test_a_healthy_training_tells_nobody(server, tmp_path):
     fit(tmp_path, GradientMonitor(alerts="webhook", on_error="raise"))
-    assert server.asked == 0
-
-
-class Fails(Classifier):
-    def training_step(self, batch, batch_idx):
-        if batch_idx == 5:
-            msg = f"lost the data at {SECRET}"
-            raise RuntimeError(msg)
-        return super().training_step(batch, batch_idx)
-
-
-SECRET = "xyzSECRETxyz"  # noqa: S105 - of a test
-
-
-def test_a_training_that_dies_says_so_with_its_latest_findings_and_no_secret(server, tmp_path):
-    monitor = GradientMonitor(alerts="webhook")
-    with pytest.raises(RuntimeError, match="lost the data"):
-        fit(tmp_path, monitor, Fails(mlp()), with_nan(2))
-    last = server.got[-1]
-    assert (last["kind"], last["severity"]) == ("exception", "critical")
-    assert "RuntimeError: lost the data at ***" in last["message"]
-    assert any("nonfinite" in line for line in last["recent"])
-
-
-def test_whoever_ends_a_training_by_a_key_is_not_told(server, tmp_path):
-    class Stops(Classifier):
-        def on_train_batch_start(self, *_):
-            raise KeyboardInterrupt
-
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
-        fit(tmp_path, GradientMonitor(alerts="webhook"), Stops(mlp()))
     assert server.asked == 0
 
 
@@ -160,18 +103,32 @@ def written(folder: Path) -> dict[str, bytes]:
 
 
 def test_nothing_that_a_training_writes_holds_a_secret(server, tmp_path, monkeypatch, caplog):
+    caplog.set_level("DEBUG")
     monkeypatch.setenv("GRADGUARD_SMTP_PASSWORD", SECRET)
-    password = Email("a@b.c", sender="d@e.f", host="127.0.0.1", port=9, user="me", tls="tls")
-    alerts = Alerts(["webhook", "log", password], flush_seconds=3.0)
-    monitor = GradientMonitor(alerts=alerts, report=True)
-    logger = TensorBoardLogger(tmp_path)
-    fit(tmp_path, monitor, Settable(), with_nan(3, steps=12), logger=logger)
+    monkeypatch.setenv("HEART_WITH_SECRET", f"{server.address}/heart")
+    with dripping() as (port, _):  # what hangs is named in the summary, and what fails
+        hangs = f"json://me:{SECRET}@127.0.0.1:{port}/{SECRET}?token={SECRET}"
+        monkeypatch.setenv(
+            "GRADGUARD_APPRISE_URLS", f"{server.address} {hangs}".replace("http:", "json:")
+        )
+        password = Email("a@b.c", sender="d@e.f", host="127.0.0.1", port=port, user="me", tls="tls")
+        alerts = Alerts(
+            ["webhook", "log", "apprise", password],
+            flush_seconds=3.0,
+            heartbeat_url_env="HEART_WITH_SECRET",
+            heartbeat_seconds=0.1,
+        )
+        monitor = GradientMonitor(alerts=alerts, report=True)
+        logger = TensorBoardLogger(tmp_path)
+        fit(tmp_path, monitor, Settable(), with_nan(3, steps=12), logger=logger)
     files = written(tmp_path)
     for ending in (".ckpt", "hparams.yaml", "report.html", "history.sqlite"):
         assert any(name.endswith(ending) for name in files), ending
     assert [name for name, data in files.items() if b"SECRET" in data] == []
-    assert len(server.got) > 0
-    for text in (repr(alerts), repr(monitor.summary()), caplog.text, str(monitor.summary())):
+    assert {"kind", "type"} <= {key for got in server.got for key in got}  # by webhook, by Apprise
+    summary = str(monitor.summary())
+    assert "alerts by Email" in summary
+    for text in (repr(alerts), repr(monitor.summary()), caplog.text, summary):
         assert "SECRET" not in text
     with load_run(tmp_path) as run:
         assert "SECRET" not in str(dict(run.meta))
