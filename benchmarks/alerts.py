@@ -8,6 +8,7 @@ In: options. Out: ``benchmarks/results/alerts.md``, and the same on the terminal
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import platform
 import socket
@@ -23,14 +24,13 @@ from torch import nn
 
 import lightning_gradguard
 from benchmarks.shares import Share, share
-from lightning_gradguard.alerts import Alerts, Webhook
+from lightning_gradguard.alerts import Alerts, Apprise, Channel, Email, Webhook
 from lightning_gradguard.alerts.desk import Desk
 from lightning_gradguard.findings import Finding, Severity
 
 RESULTS = Path(__file__).parent / "results" / "alerts.md"
 TURNS = 15
 STEPS = 60
-CHANNELS = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,10 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    with _silent_server() as address:
-        os.environ["GRADGUARD_BENCHMARK_URL"] = address
-        puts = _time_puts(options.events)
-        ratio = _time_training()
+    with _silent_server() as port:
+        os.environ["GRADGUARD_BENCHMARK_URL"] = f"http://127.0.0.1:{port}/x"
+        os.environ["GRADGUARD_BENCHMARK_APPRISE"] = f"json://127.0.0.1:{port}/x"
+        channels = _channels(port)
+        puts = _time_puts(channels, options.events)
+        ratio = _time_training(channels)
     about = (
         f"- {datetime.now(timezone.utc):%Y-%m-%d}, lightning-gradguard "
         f"{lightning_gradguard.__version__}, Python {platform.python_version()}, torch "
@@ -55,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "Made by `python -m benchmarks.alerts`.",
         "",
         about,
-        f"- {CHANNELS} webhooks, to a server that takes connections and never answers",
+        f"- {_named(channels)}, and a heartbeat",
+        "- all to a server that takes connections and never answers",
         "- Median, with quartiles in brackets",
         "",
         "| what | measured | target |",
@@ -73,17 +76,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _silent_server() -> Iterator[str]:
-    """Give an address where connections are taken by the system, and nobody answers."""
+def _silent_server() -> Iterator[int]:
+    """Give a port of this machine where connections are taken by the system, and nobody answers."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(128)
-        yield f"http://127.0.0.1:{server.getsockname()[1]}/x"
+        yield server.getsockname()[1]
 
 
-def _desk() -> Desk:
-    channels = [Webhook(url_env="GRADGUARD_BENCHMARK_URL") for _ in range(CHANNELS)]
-    return Alerts(channels, cooldown_minutes=0.001, most_per_hour=1_000_000).open("run")
+def _channels(port: int) -> list[Channel]:
+    mail = Email("a@x.example", sender="b@x.example", host="127.0.0.1", port=port, tls="none")
+    found: list[Channel] = [Webhook(url_env="GRADGUARD_BENCHMARK_URL"), mail]
+    if importlib.util.find_spec("apprise") is not None:
+        found.append(Apprise(urls_env="GRADGUARD_BENCHMARK_APPRISE"))
+    return found
+
+
+def _named(channels: Sequence[Channel]) -> str:
+    return ", ".join(type(channel).__name__ for channel in channels)
+
+
+def _desk(channels: Sequence[Channel]) -> Desk:
+    return Alerts(
+        channels,
+        cooldown_minutes=0.001,
+        most_per_hour=1_000_000,
+        heartbeat_url_env="GRADGUARD_BENCHMARK_URL",
+        heartbeat_seconds=0.1,
+    ).open("run")
 
 
 def _finding(number: int) -> Finding:
@@ -97,25 +117,26 @@ def _finding(number: int) -> Finding:
     )
 
 
-def _time_puts(events: int) -> list[float]:
+def _time_puts(channels: Sequence[Channel], events: int) -> list[float]:
     """Return seconds per event, handed over as a training does: now and then."""
-    desk, taken = _desk(), []
+    desk, taken = _desk(channels), []
     findings = [_finding(number) for number in range(events)]
     for finding in findings:
         start = time.perf_counter()
         desk.put(finding)
+        desk.beat()
         taken.append(time.perf_counter() - start)
         time.sleep(0.0005)
     desk.close(0.1)
     return taken
 
 
-def _time_training() -> list[float]:
+def _time_training(channels: Sequence[Channel]) -> list[float]:
     """Return the time of some steps with an alert in each over that of as many without."""
     model = nn.Sequential(*[nn.Linear(256, 256) for _ in range(8)])
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     inputs = torch.randn(64, 256)
-    desk, ratios = _desk(), []
+    desk, ratios = _desk(channels), []
     for turn in range(TURNS + 1):
         order = (None, desk) if turn % 2 else (desk, None)
         seconds = {one is None: _run(model, optimizer, inputs, one, turn) for one in order}

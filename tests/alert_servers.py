@@ -23,6 +23,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, *answers: int | str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers, self.got, self.asked = list(answers or (200,)), [], 0
+        self.pinged = 0
         self.lock = threading.Lock()
 
     @property
@@ -61,6 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
             getattr(self, f"_{answer}")()
 
     def do_GET(self) -> None:
+        self.server.pinged += 1
         answer = self.server.answer()
         if isinstance(answer, int):
             self._say(answer)

@@ -76,8 +76,10 @@ class Desk:
         if len(self._waiting) >= _MOST_WAITING:
             self._missed += 1
             return
+        is_first = not self._waiting
         self._waiting.append(event)
-        self._decider.wake()
+        if is_first:  # otherwise it was woken before; that takes longer than all the rest
+            self._decider.wake()
 
     def beat(self) -> None:
         """Take note that training advanced; called in the training thread."""
@@ -125,7 +127,7 @@ class Desk:
             return None
         if self._watchdog is not None:
             self._tell(self._stalled(self._watchdog, now))
-        return _LOOK_SECONDS
+        return 0.0 if self._waiting else _LOOK_SECONDS
 
     def _judge(self, event: Finding | Action | Alert, now: float) -> Iterable[Alert]:
         if isinstance(event, Finding):

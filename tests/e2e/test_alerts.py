@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.loggers import TensorBoardLogger
 
@@ -98,6 +99,14 @@ class Settable(Classifier):
         return with_nan(3, steps=12)
 
 
+class Waits(pl.Callback):
+    """Leaves time for a heartbeat."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if batch_idx == 5:
+            time.sleep(1.5)
+
+
 def written(folder: Path) -> dict[str, bytes]:
     return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
@@ -120,7 +129,8 @@ def test_nothing_that_a_training_writes_holds_a_secret(server, tmp_path, monkeyp
         )
         monitor = GradientMonitor(alerts=alerts, report=True)
         logger = TensorBoardLogger(tmp_path)
-        fit(tmp_path, monitor, Settable(), with_nan(3, steps=12), logger=logger)
+        fit(tmp_path, [monitor, Waits()], Settable(), with_nan(3, steps=12), logger=logger)
+    assert server.pinged > 0
     files = written(tmp_path)
     for ending in (".ckpt", "hparams.yaml", "report.html", "history.sqlite"):
         assert any(name.endswith(ending) for name in files), ending
