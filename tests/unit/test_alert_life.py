@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 import re
+import signal
 import time
 from types import SimpleNamespace
 
@@ -16,7 +17,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_gradguard.alerts import Alert, Alerts, Apprise, Log, MLflow, WandB, Webhook
+from lightning_gradguard.alerts import (
+    Alert,
+    Alerts,
+    Apprise,
+    Log,
+    MLflow,
+    RefusedError,
+    WandB,
+    Webhook,
+)
 from lightning_gradguard.alerts import text as words
 from lightning_gradguard.alerts.secret import Secret
 from lightning_gradguard.findings import Severity
@@ -54,6 +64,38 @@ def test_settings_are_copied_and_pickled_without_a_secret(twin, monkeypatch):
     assert b"SECRET" not in pickle.dumps(alerts)
 
 
+class Pager(Mine):
+    """A channel with all that one may have."""
+
+    def secrets(self):
+        if "PAGER_TOKEN" not in os.environ:
+            msg = "PAGER_TOKEN is missing"
+            raise ValueError(msg)
+        return (os.environ["PAGER_TOKEN"],)
+
+    def connect(self, loggers):
+        self.loggers = loggers
+
+    def send(self, alert):
+        super().send(alert)
+        msg = f"no answer to {os.environ['PAGER_TOKEN']}"
+        raise RefusedError(msg)
+
+
+def test_a_channels_secrets_are_in_no_message_and_no_error_and_it_is_given_the_loggers(monkeypatch):
+    pager, logger = Pager(), object()
+    with pytest.raises(ValueError, match="PAGER_TOKEN is missing"):
+        Alerts(pager).open("run")
+    monkeypatch.setenv("PAGER_TOKEN", "t0pSECRET")
+    desk = Alerts(pager).open("run", [logger])
+    said = "wrong t0pSECRET"
+    desk.put(Alert(kind="k", state="opened", severity=Severity.CRITICAL, message=said))
+    desk.close(5.0)
+    assert pager.loggers == [logger]
+    assert pager.got[0].message == "wrong ***"
+    assert desk.troubles == ("alerts by Pager: 1 lost (RefusedError: no answer to ***)",)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -78,11 +120,13 @@ def test_a_forked_child_says_nothing_and_ends(monkeypatch):
     with serving() as server:
         monkeypatch.setenv("URL_OF_FORK", server.address)
         desk = Alerts(Webhook(url_env="URL_OF_FORK")).open("run")
-        child = os.fork()
-        if child == 0:
-            desk.put(make_finding(episode_id=1))
-            desk.close(5.0)
-            os._exit(0)
+        with desk._outboxes[0]._lock:  # as if its thread just counted
+            child = os.fork()
+            if child == 0:
+                signal.alarm(10)
+                desk.put(make_finding(episode_id=1))
+                desk.close(5.0)
+                os._exit(len(desk.troubles))
         assert os.waitpid(child, 0)[1] == 0
         time.sleep(1.5)
         assert server.asked == 0

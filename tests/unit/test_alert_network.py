@@ -6,6 +6,7 @@ import itertools
 import json
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -127,6 +128,17 @@ def test_apprise_passes_it_on_and_logs_no_address(monkeypatch, caplog):
     assert got["title"] == "[CRITICAL] exploding in net.0 (logs/version_3)"
     assert got["type"] == "failure"
     assert "SECRET" not in caplog.text
+
+
+def test_apprise_tries_those_again_that_it_could_not_reach_and_no_others(monkeypatch):
+    with serving() as one, serving(500, 200) as other:
+        addresses = f"{one.address} {other.address}".replace("http://", "json://")
+        monkeypatch.setenv("GRADGUARD_APPRISE_URLS", addresses)
+        channel, alert = Apprise(), replace(ALERT, id="a1")
+        with pytest.raises(OSError, match="address 2 of 2: could not be reached"):
+            channel.send(alert)
+        channel.send(alert)
+        assert (len(one.got), len(other.got)) == (1, 1)
 
 
 def test_apprise_says_what_it_does_not_know_without_showing_it(monkeypatch, caplog):
