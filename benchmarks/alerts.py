@@ -29,7 +29,7 @@ from lightning_gradguard.alerts.desk import Desk
 from lightning_gradguard.findings import Finding, Severity
 
 RESULTS = Path(__file__).parent / "results" / "alerts.md"
-TURNS = 15
+TURNS = 61
 STEPS = 60
 
 
