@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from lightning_gradguard.history.parts import kinds_of, pack_parts
 from lightning_gradguard.history.thinning import most_steps
 
 __all__ = ["Entry", "Storage"]
+
+_TRIES: Final = 40
+_PAUSE_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +97,18 @@ class Storage:
                 run(f"PRAGMA application_id = {tables.APPLICATION_ID}")
                 run(f"PRAGMA user_version = {tables.USER_VERSION}")
                 self._set_meta({"schema": tables.SCHEMA_NAME, "created": time.time()})
-        journal = "TRUNCATE" if disks.is_on_network(path.parent) else "WAL"
-        if run(f"PRAGMA journal_mode = {journal}").fetchone()[0] != "wal":
-            run("PRAGMA journal_mode = TRUNCATE")
+        if disks.is_on_network(path.parent) or self._journal("WAL") != "wal":
+            self._journal("TRUNCATE")
         run("PRAGMA synchronous = NORMAL")
+
+    def _journal(self, mode: str) -> str:
+        """Choose how changes are kept; SQLite itself does not wait where another does so now."""
+        for _ in range(_TRIES):
+            try:
+                return str(self._connection.execute(f"PRAGMA journal_mode = {mode}").fetchone()[0])
+            except sqlite3.OperationalError:
+                time.sleep(_PAUSE_SECONDS)
+        return str(self._connection.execute(f"PRAGMA journal_mode = {mode}").fetchone()[0])
 
     def _check(self, path: Path) -> None:
         run = self._connection.execute

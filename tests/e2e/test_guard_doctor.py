@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import nn
 
-from lightning_gradguard import GradientGuard, remedies
+from lightning_gradguard import GradientGuard, detectors, remedies
 from lightning_gradguard.remedies import LearningRate, ReduceLearningRate
 from tests.e2e.guard_cases import (
     Adversaries,
@@ -234,7 +234,10 @@ def test_a_training_without_an_optimizer_is_left_alone(batches, caplog):
         ),
         ({"policy": "auto", "detectors": []}, "Look at `detectors` and `ignore`"),
         (
-            {"remedies": [remedies.OnceSlowed(remedies.StopTraining("saturated"))]},
+            {
+                "detectors": [detectors.NonFinite()],
+                "remedies": [remedies.OnceSlowed(remedies.StopTraining("saturated"))],
+            },
             "StopTraining must .* nothing here reports 'saturated'",
         ),
     ],
