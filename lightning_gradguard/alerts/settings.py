@@ -95,6 +95,7 @@ class Alerts:
         named = [to] if isinstance(to, str) or hasattr(to, "send") else list(to)
         for one in named:
             if isinstance(one, str):
+                _check_is_a_name(one)
                 check_choice("to", one, get_args(ChannelName))
         self.channels: tuple[Channel, ...] = tuple(
             _BY_NAME[one]() if isinstance(one, str) else one for one in named
@@ -220,6 +221,16 @@ class _Stamp:
             if value
         )
         return f"{self._tab_url.partition('#')[0].rstrip('/')}/#gradguard{pairs}"
+
+
+def _check_is_a_name(text: str) -> None:
+    """Refuse what may be an address, without showing it."""
+    if any(mark in text for mark in "/:@."):
+        msg = (
+            "`to` must be the name of a channel, got what looks like an address, which is not "
+            "shown. Put it into the environment variable GRADGUARD_WEBHOOK_URL and write 'webhook'."
+        )
+        raise ValueError(msg)
 
 
 def _secrets_of(channel: Channel) -> tuple[str, ...]:

@@ -309,3 +309,9 @@ def test_no_chat_finds_a_mention_or_a_hidden_link_in_the_words_of_an_alert(monke
     for text in (*shown, said[0]["title"], said[0]["text"]):
         assert not re.search(r"[<>@]|\]\(", text)
         assert "!channel" in text
+
+
+def test_an_address_given_as_a_channel_is_refused_and_not_shown():
+    with pytest.raises(ValueError, match="GRADGUARD_WEBHOOK_URL") as refused:
+        Alerts("https://hooks.example.com/services/T0SECRET")
+    assert "T0SECRET" not in str(refused.value)
