@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lightning_gradguard.detectors.idle import Idle
-from lightning_gradguard.detectors.judged_units import unit_phrase
+from lightning_gradguard.detectors.judged_units import advice_on_dead, unit_phrase
 from lightning_gradguard.detectors.progress import LossProgress
 from lightning_gradguard.detectors.silence import Silence
 from lightning_gradguard.detectors.unfired import Unfired
@@ -165,13 +165,7 @@ class Dead:
             unit="share of units",
             message=f"{unit_phrase(silent >= self._patience)} of {worst} have had no "
             f"gradient{born or ', but had before,'} in {self._patience} samples in a row",
-            advice=(
-                "an initialisation that suits the activation, without large negative biases; "
-                "changing to leaky ReLU later does not wake them."
-                if born
-                else "a lower learning rate, or batch normalisation; changing to leaky ReLU "
-                "later does not wake them."
-            ),
+            advice=advice_on_dead(at_birth=bool(born)),
         )
 
     def state_dict(self) -> dict[str, Any]:

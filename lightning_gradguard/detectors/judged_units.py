@@ -12,7 +12,7 @@ import numpy as np
 from lightning_gradguard.activation import Activation
 from lightning_gradguard.frame import Frame, Mask
 
-__all__ = ["hidden_activations", "unit_phrase"]
+__all__ = ["advice_on_dead", "hidden_activations", "unit_phrase"]
 
 _NOT_JUDGED: Final = {
     "softmax",
@@ -70,3 +70,15 @@ def unit_phrase(units: Mask) -> str:
         return f"all {len(places)} units"
     names = [*map(str, places[:_MOST_NAMED]), *(["…"] if len(places) > _MOST_NAMED else [])]
     return f"{len(places)} of {len(units)} units ({', '.join(names)})"
+
+
+def advice_on_dead(*, at_birth: bool) -> str:
+    """Say what helps units that are dead.
+
+    Args:
+        at_birth: Whether they have been so from the first step on.
+    """
+    cure = "a lower learning rate, or batch normalisation"
+    if at_birth:
+        cure = "an initialisation that suits the activation, without large negative biases"
+    return f"{cure}; changing to leaky ReLU later does not wake them."

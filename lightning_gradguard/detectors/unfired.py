@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from lightning_gradguard.activation import Activation
-from lightning_gradguard.detectors.judged_units import hidden_activations, unit_phrase
+from lightning_gradguard.detectors.judged_units import (
+    advice_on_dead,
+    hidden_activations,
+    unit_phrase,
+)
 from lightning_gradguard.detectors.progress import LossProgress
 from lightning_gradguard.detectors.silence import Silence
 from lightning_gradguard.findings import Finding, Severity
@@ -84,13 +88,7 @@ class Unfired:
                 f"{'from the first step on' if born else 'and were alive before'}, "
                 "and the loss stalls"
             ),
-            advice=(
-                "an initialisation that suits the activation, without large negative biases; "
-                "changing to leaky ReLU later does not wake them."
-                if born
-                else "a lower learning rate, or batch normalisation; changing to leaky ReLU "
-                "later does not wake them."
-            ),
+            advice=advice_on_dead(at_birth=bool(born)),
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -16,16 +16,16 @@ pytestmark = pytest.mark.slow
 def report(watched, logs, tmp_path):
     """Write a report about some runs, and open it."""
 
-    def show(*names, hash=""):  # noqa: A002 - what browsers call it
+    def show(*names):
         runs = [load_run(logs / name) for name in names]
         target = tmp_path / "report.html"
         write_report(runs, target)
         for run in runs:
             run.close()
         watched.page.context.set_offline(True)
-        watched.page.goto(f"{target.as_uri()}{hash}")
+        watched.page.goto(target.as_uri())
         expect(watched.page.locator("main[data-ready]")).to_be_attached()
-        assert watched.requests == [f"{target.as_uri()}{hash}"]
+        assert watched.requests == [target.as_uri()]
         return watched.page
 
     return show
@@ -50,6 +50,13 @@ def test_a_layer_opens_there_too(report):
     expect(page.locator(".gg-detail h2 code")).to_have_text("body.0.fc")
     expect(page.locator(".gg-detail figcaption").first).to_contain_text("log2 histogram")
     expect(page.locator(".gg-detail figcaption").nth(1)).to_contain_text("grad norm")
+
+
+def test_what_is_special_in_a_layer_is_counted_once(report):
+    page = report("crowded")
+    page.locator(".gg-map canvas").click(position={"x": 700, "y": 26})
+    title = page.locator(".gg-detail figcaption", has_text="grad norm (").first
+    expect(title).to_contain_text("(1 not finite, 1 exactly zero)")
 
 
 def test_several_runs_stand_side_by_side(report):

@@ -9,7 +9,7 @@ import pytest
 from lightning_gradguard import Inspector
 from lightning_gradguard.cli import main
 from lightning_gradguard.detectors import NonFinite
-from lightning_gradguard.findings import headline
+from lightning_gradguard.findings import Severity, headline
 from tests.histories import StoredRun
 from tests.strategies import make_finding, make_frame
 
@@ -61,6 +61,21 @@ def test_the_text_compares_then_and_now(stored, capsys):
     (row,) = [line for line in lines if line[:3] == ["vanishing", "error", "at"]]
     assert " ".join(row[1:5]) == "error at step 30"
     assert " ".join(row[5:]) == f"{now.severity.name.lower()} at step {now.step}"
+
+
+def test_columns_stay_apart_however_long_they_are(stored, capsys):
+    then = [
+        make_finding(step=step, since_step=step, episode_id=step, severity=Severity.CRITICAL)
+        for step in (12_345_678, 12_345_680)
+    ]
+    stored(StoredRun(FRAMES, then, thinned={"steps": 5636}))
+    assert main(["replay", "run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (head,) = [line for line in lines if "when it trained" in line]
+    (row,) = [line for line in lines if line.startswith("  vanishing ") and "2 times" in line]
+    assert row[head.index("now") - 2 : head.index("now")] == "  "
+    assert row[head.index("now") :].startswith("error at step")
+    assert lines[-1] == "  60 stored steps were judged; 5,636 old ones were thinned"
 
 
 def test_ignored_kinds_are_not_said(stored, capsys):

@@ -111,3 +111,11 @@ def test_the_cost_is_the_last_that_the_run_knew_of(stored, capsys):
 
     lines = lines_of(Timed(FRAMES), stored, capsys)
     assert "  cost    0.25 ms per step; 10 steps observed, 10 made" in lines
+
+
+def test_steps_that_were_thinned_are_told_and_counted_as_observed(stored, capsys):
+    stored(StoredRun([make_frame(step) for step in (0, 5, 9)], thinned={"steps": 7}))
+    assert main(["summary", "run"]) == 0
+    said = capsys.readouterr().out
+    assert "7 old ones were thinned" in said
+    assert "10 observed steps" in said

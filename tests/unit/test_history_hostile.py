@@ -344,3 +344,15 @@ def test_records_of_as_many_attempts_are_read_in_a_moment(file):
     with load_run(file) as run:
         assert len(run.findings) > 1000
     assert time.process_time() - began < 10.0
+
+
+def test_a_row_of_another_size_is_not_read_for_one_layer_either(file):
+    with sqlite3.connect(file) as connection:
+        size = connection.execute("SELECT length(data) FROM stat_grad_norm").fetchone()[0]
+        for row, bytes_ in ((3, size + 4), (5, 1 << 20)):
+            connection.execute(
+                "UPDATE stat_grad_norm SET data = zeroblob(?) WHERE id = ?", (bytes_, row)
+            )
+    with load_run(file) as run:
+        norms = run.layer(run.layers()[0])["grad_norm"]
+    assert np.flatnonzero(np.isnan(norms)).tolist() == [2, 4]

@@ -7,7 +7,7 @@ import pytest
 
 from lightning_gradguard.audit import Action
 from lightning_gradguard.findings import Finding, Severity
-from lightning_gradguard.history import load_run, shrinking, storage
+from lightning_gradguard.history import load_run, shrinking, storage, thinning
 from lightning_gradguard.history.storage import Entry, Storage
 from tests.strategies import make_frame
 
@@ -87,6 +87,23 @@ def test_where_all_is_broken_another_layer_that_breaks_stays(tmp_path):
         fields = {"num_nonfinite": broken, "global_grad_norm": float("nan")}
         entries.append(Entry(make_frame(step, row, loss=float(losses[step]), **fields)))
     written(tmp_path, entries)
+    assert set(spikes.tolist()) <= steps_of(tmp_path)
+
+
+def test_it_does_not_matter_how_many_numbers_are_looked_at_at_once(monkeypatch):
+    _, norms, losses, spikes = noise(5)
+    norms[spikes, 3] *= 100.0
+    arguments = np.linalg.norm(norms, axis=1), norms, losses, np.zeros(STEPS)
+    expected = thinning.kept_steps(*arguments)
+    monkeypatch.setattr(thinning, "_NUMBERS_AT_ONCE", 1)
+    np.testing.assert_array_equal(thinning.kept_steps(*arguments), expected)
+
+
+def test_spikes_stay_also_where_few_steps_are_looked_at_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(shrinking, "_NUMBERS_AT_ONCE", 1)
+    _, norms, losses, spikes = noise(6)
+    norms[spikes, 3] *= 1e3
+    written(tmp_path, entries_of(norms, losses))
     assert set(spikes.tolist()) <= steps_of(tmp_path)
 
 

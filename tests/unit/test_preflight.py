@@ -13,6 +13,7 @@ from torch.nn import functional
 from lightning_gradguard import Preflight, preflight
 from lightning_gradguard.initialisation.draws import INITIALISATIONS, draw, fans
 from lightning_gradguard.initialisation.recorder import root_mean_square, spread
+from tests.stacks import he, stack
 
 WIDTH = 256
 
@@ -22,20 +23,6 @@ def normal(rows: int, columns: int, scale: float) -> nn.Linear:
     layer = nn.Linear(columns, rows, bias=False)
     nn.init.normal_(layer.weight, std=scale / math.sqrt(columns))
     return layer
-
-
-def stack(depth: int, activation=nn.ReLU, width: int = 64, initialise=None) -> nn.Sequential:
-    layers = [part for _ in range(depth) for part in (nn.Linear(width, width), activation())]
-    model = nn.Sequential(*layers, nn.Linear(width, 10))
-    for layer in model:
-        if initialise is not None and isinstance(layer, nn.Linear):
-            initialise(layer.weight)
-            nn.init.zeros_(layer.bias)
-    return model
-
-
-def he(weight):
-    nn.init.kaiming_normal_(weight, nonlinearity="relu")
 
 
 def keepers(result: Preflight) -> set[str]:

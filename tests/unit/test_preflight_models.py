@@ -15,20 +15,7 @@ from torch.nn.utils import parametrizations
 
 from lightning_gradguard import preflight
 from lightning_gradguard.errors import GradGuardError, ShardedGradientError
-
-
-def stack(depth: int, activation=nn.ReLU, width: int = 64, initialise=None) -> nn.Sequential:
-    layers = [part for _ in range(depth) for part in (nn.Linear(width, width), activation())]
-    model = nn.Sequential(*layers, nn.Linear(width, 10))
-    for layer in model:
-        if initialise is not None and isinstance(layer, nn.Linear):
-            initialise(layer.weight)
-            nn.init.zeros_(layer.bias)
-    return model
-
-
-def he(weight):
-    nn.init.kaiming_normal_(weight, nonlinearity="relu")
+from tests.stacks import he, stack
 
 
 def test_a_model_without_gradients_around_it_is_measured_all_the_same():
