@@ -321,10 +321,8 @@ class Session:
         unchecked += [f"updates of optimizer {i}, which has no step hooks" for i in self._hookless]
         for layer, reason in self.probe.time_steps.unchecked.items():
             unchecked.append(f"time steps of {layer} ({reason})")
-        for layer, reason in self.probe.looks.hidden.unchecked.items():
-            unchecked.append(f"hidden states of {layer} ({reason})")
-        if (failure := self.probe.looks.failure) is not None:
-            unchecked.append(f"the inside of steps ({failure!r})")
+        if self._inside_every is not None:
+            unchecked += self.probe.looks.unchecked
         unchecked += [
             f"order of the layers inside {name}, which is compiled: taken as registered"
             for name in self.probe.compiled_modules

@@ -25,9 +25,10 @@ __all__ = ["Outbox"]
 _MOST_WAITING: Final = 100
 _MOST_TRIES: Final = 4
 _MUTED_AFTER: Final = 5
-_LONGEST_WAIT: Final = 60.0
 _FIRST_MUTE: Final = 600.0
 _LONGEST_MUTE: Final = 4 * 3600.0
+_CRITICAL_AGAIN: Final = 60.0
+"""Seconds after which what is critical is tried by a channel that is muted."""
 
 
 class Outbox:
@@ -80,14 +81,19 @@ class Outbox:
         return tuple(found)
 
     def put(self, alert: Alert) -> None:
-        """Take an alert, unless it is not for this channel or the channel is muted."""
+        """Take an alert, unless it is not for this channel or the channel is muted.
+
+        What is critical, such as the death of a run, is tried at once all the same.
+        """
         if alert.severity < self._min_severity:
             return
         with self._lock:
             alert, self._held = replace(alert, suppressed=self._held), 0
-            if self._clock() < self._muted_until:
-                self._lose(alert)
-                return
+            if (now := self._clock()) < self._muted_until:
+                if alert.severity < Severity.CRITICAL:
+                    self._lose(alert)
+                    return
+                self._not_before = now
             self._waiting.append(alert)
             if len(self._waiting) > _MOST_WAITING:
                 self._lose(self._waiting.popleft())
@@ -142,7 +148,7 @@ class Outbox:
         now = self._clock()  # a send may have taken longer than the wait that follows it
         self._error = self._words(error)
         self._tries, self._failures = self._tries + 1, self._failures + 1
-        self._not_before = now + min(_LONGEST_WAIT, 2.0**self._tries)
+        self._not_before = now + 2.0**self._tries
         if isinstance(error, RefusedError) or self._tries >= _MOST_TRIES:
             with self._lock:
                 self._current = None
@@ -155,12 +161,16 @@ class Outbox:
         seconds = min(_LONGEST_MUTE, _FIRST_MUTE * 2.0**self._mutes)
         self._mutes, self._failures, self._tries = self._mutes + 1, 0, 0
         with self._lock:
-            self._muted_until = self._not_before = now + seconds
-            for alert in (self._current, *self._waiting):
-                if alert is not None:
-                    self._lose(alert)
-            self._waiting.clear()
+            kept = [alert for alert in (self._current, *self._waiting) if alert is not None]
             self._current = None
+            self._waiting.clear()
+            for alert in kept:
+                if alert.severity < Severity.CRITICAL:
+                    self._lose(alert)
+                else:
+                    self._waiting.append(alert)
+            self._muted_until = now + seconds
+            self._not_before = now + (_CRITICAL_AGAIN if self._waiting else seconds)
         self._warn(
             f"alerts by {self.name} failed {_MUTED_AFTER} times in a row and are left out for "
             f"{seconds / 60.0:.0f} minutes: {self._error}"

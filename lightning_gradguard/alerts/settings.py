@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal, TypeAlias, get_args
 from urllib.parse import quote
@@ -107,6 +107,9 @@ class Alerts:
             stalled_after_seconds=1.0 if stalled_after_seconds is None else stalled_after_seconds,
             flush_seconds=flush_seconds,
         )
+        if flush_seconds == float("inf"):
+            msg = "`flush_seconds` must be finite, got inf: training would never end."
+            raise ValueError(msg)
         check_count("settle_steps", settle_steps, least=0)
         check_count("most_per_hour", most_per_hour)
         if tab_url is not None:
@@ -194,6 +197,8 @@ class _Stamp:
         return replace(
             alert,
             id=fresh_name(),
+            kind=self._short(alert.kind),
+            unit=self._short(alert.unit),
             group=self._short(alert.group),
             message=self._short(alert.message),
             action=self._short(alert.action),
@@ -207,12 +212,15 @@ class _Stamp:
         )
 
     def _short(self, text: str) -> str:
-        return self._hide(text)[:_MOST_CHARACTERS]
+        # Cut before, too: to look through 200 MB takes seconds, in which nothing else runs.
+        return self._hide(text[: 2 * _MOST_CHARACTERS])[:_MOST_CHARACTERS]
 
     def _link(self, alert: Alert) -> str:
         if self._tab_url is None:
             return ""
-        values = {"run": self._run, "layer": alert.layers[0] if alert.layers else None}
+        layer = alert.layers[0] if alert.layers else ""
+        # A name that is cut, or in which something was hidden, leads nowhere.
+        values = {"run": self._run, "layer": layer if self._short(layer) == layer else None}
         values["step"] = str(alert.step) if alert.step >= 0 else None
         values["optimizer"] = str(alert.optimizer_index) if alert.optimizer_index else None
         pairs = "".join(
@@ -235,7 +243,16 @@ def _check_is_a_name(text: str) -> None:
 
 def _secrets_of(channel: Channel) -> tuple[str, ...]:
     ask = getattr(channel, "secrets", None)
-    return tuple(ask()) if callable(ask) else ()
+    found = ask() if callable(ask) else ()
+    is_list = isinstance(found, Iterable) and not isinstance(found, (str, bytes))
+    texts = tuple(found) if is_list else (None,)
+    if not all(isinstance(one, str) and one for one in texts):
+        msg = (
+            f"`secrets` of {_name_of(channel)} must return a list of texts that are not empty, got "
+            "something else, which is not shown."
+        )
+        raise ValueError(msg)
+    return texts
 
 
 def _name_of(channel: Channel) -> str:

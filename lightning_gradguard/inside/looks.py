@@ -30,7 +30,7 @@ class Looks:
     """
 
     def __init__(self, model: nn.Module, watched: Iterable[nn.Parameter]) -> None:
-        self._failures = Failures()
+        self._failures, self._is_armed = Failures(), False
         self.hidden = HiddenStates(model, watched, failures=self._failures)
         self.activations = Activations(model, self._failures)
         self.outputs = Outputs(model, self._failures)
@@ -40,10 +40,19 @@ class Looks:
         """What went wrong in looking; then no step is looked inside any more."""
         return self._failures.first
 
+    @property
+    def unchecked(self) -> list[str]:
+        """What could not be looked at, each with its reason."""
+        found = [f"hidden states of {n} ({why})" for n, why in self.hidden.unchecked.items()]
+        if self.failure is not None:
+            found.append(f"the inside of steps ({self.failure!r})")
+        return found
+
     def arm(self) -> None:
         """Watch from the next forward pass on."""
         if self.failure is not None:
             return
+        self._is_armed = True
         for part in (self.activations, self.outputs, self.hidden):
             part.arm()
 
@@ -54,6 +63,9 @@ class Looks:
 
     def forget(self) -> None:
         """Leave the model as it was found, and let go of what has been seen."""
+        if not self._is_armed:
+            return
+        self._is_armed = False
         for part in (self.activations, self.outputs, self.hidden):
             part.forget()
 
@@ -68,6 +80,8 @@ class Looks:
             factor: What they are to be multiplied by.
         """
         found: dict[str, Tensor] = {}
+        if not self._is_armed:
+            return found
         self._failures.caught(self._collect)(found, modules, scale, factor)
         if self.failure is not None:
             self.forget()

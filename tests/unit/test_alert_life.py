@@ -11,6 +11,7 @@ import pickle
 import re
 import signal
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -28,7 +29,9 @@ from lightning_gradguard.alerts import (
     Webhook,
 )
 from lightning_gradguard.alerts import text as words
+from lightning_gradguard.alerts.scrub import scrubber
 from lightning_gradguard.alerts.secret import Secret
+from lightning_gradguard.alerts.settings import _Stamp
 from lightning_gradguard.findings import Severity
 from lightning_gradguard.sinks.alerts import AlertSink
 from tests.alert_servers import serving
@@ -315,3 +318,35 @@ def test_an_address_given_as_a_channel_is_refused_and_not_shown():
     with pytest.raises(ValueError, match="GRADGUARD_WEBHOOK_URL") as refused:
         Alerts("https://hooks.example.com/services/T0SECRET")
     assert "T0SECRET" not in str(refused.value)
+
+
+@pytest.mark.parametrize("found", ["T0SECRET", b"T0SECRET", ("T0SECRET", ""), None, (5,)])
+def test_secrets_that_are_no_list_of_texts_are_refused_and_not_shown(found):
+    class Own:
+        def send(self, alert):
+            """Send nothing."""
+
+        def secrets(self):
+            return found
+
+    with pytest.raises(ValueError, match="`secrets` of Own must return a list of texts") as refused:
+        Alerts(Own()).secrets()
+    assert "T0SECRET" not in str(refused.value)
+
+
+def test_an_end_that_never_comes_is_refused():
+    with pytest.raises(ValueError, match="`flush_seconds` must be finite"):
+        Alerts(flush_seconds=float("inf"))
+
+
+@pytest.mark.parametrize("layer", ["T0SECRETxyz", "x" * 3_000_000])
+def test_a_link_holds_no_secret_and_is_bounded(layer):
+    stamp = _Stamp("run", "http://localhost:6006", scrubber(["T0SECRETxyz"]))
+    names = {"kind": "k" * 1_000_000, "unit": "u" * 1_000_000}
+    alert = stamp(
+        Alert(state="opened", severity=Severity.ERROR, message="m", layers=(layer,), **names)
+    )
+    assert "p.gradguard.layer" not in alert.link
+    assert "T0SECRETxyz" not in json.dumps(alert.to_dict())
+    assert len(json.dumps(alert.to_dict())) < 50_000
+    assert "p.gradguard.layer=net.0" in stamp(replace(alert, layers=("net.0",))).link

@@ -124,6 +124,28 @@ def test_a_channel_that_goes_on_to_fail_is_muted_told_once_and_gets_another_chan
     ]
 
 
+def test_what_is_critical_is_tried_at_once_by_a_channel_that_is_muted():
+    clock, channel = Clock(), Channel(*[OSError("down")] * 5)
+    box = box_of(channel, clock=clock)
+    for number in range(3):
+        box.put(alert(number))
+    clock.now = delivered(box, clock)[-1] + 1.0
+    box.put(alert("mild"))
+    box.put(alert("death", severity=Severity.CRITICAL))
+    box.work()
+    assert [a.message for a in channel.sent] == ["death"]
+
+
+def test_what_is_critical_is_not_lost_where_a_mute_begins():
+    clock, channel = Clock(), Channel(*[OSError("down")] * 5)
+    box = box_of(channel, clock=clock)
+    box.put(alert("mild"))
+    box.put(alert("death", severity=Severity.CRITICAL))
+    times = delivered(box, clock)
+    assert [a.message for a in channel.sent] == ["death"]
+    assert times[-1] <= 120.0
+
+
 def test_each_mute_is_longer_than_the_last():
     said, clock, channel = [], Clock(), Channel(*[OSError("down")] * 15)
     box = box_of(channel, clock=clock, warn=said.append)

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_gradguard import Probe
+from lightning_gradguard import Inspector, Probe
 from lightning_gradguard.assemble import StepContext
 from lightning_gradguard.frame_state import frame_from_dict, frame_to_dict
 from lightning_gradguard.history import load_run
 from lightning_gradguard.history.storage import Entry, Storage
 from lightning_gradguard.inside.activations import Activations
+from lightning_gradguard.session import Session
 
 
 class Net(nn.Module):
@@ -108,6 +109,19 @@ def test_the_history_gives_it_back(frame, tmp_path):
 
 def test_a_checkpoint_gives_it_back(frame):
     assert_same(frame_from_dict(json.loads(json.dumps(frame_to_dict(frame)))), frame)
+
+
+def test_where_nothing_is_looked_inside_nothing_is_said_of_it():
+    class Own(nn.LSTM):
+        def forward(self, x):
+            return super().forward(x)[0]
+
+    probe = Probe(Own(1, 2))
+    assert probe.looks.unchecked == ["hidden states of (root) (its class has a forward of its own)"]
+    for every, expected in ((None, []), (5, probe.looks.unchecked)):
+        session = Session(probe, Inspector(), inside_every_n_steps=every)
+        said = [line for line in session.summary().unchecked if "hidden" in line]
+        assert said == expected
 
 
 def test_what_goes_wrong_in_looking_ends_the_looking_and_nothing_else(monkeypatch):
