@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"| training thread, per step, wall clock | {_ms(share(emits))} | 0.2 ms |",
         f"| the same, 99th percentile | {np.quantile(emits, 0.99):.3f} ms | |",
         f"| thread that writes, per step, processor time on average | {elsewhere:.2f} ms | |",
-        f"| size | {size / 1e6:.0f} MB | 200 MB |",
+        f"| size | {size / 1e6:.0f} MB | 200 MB per 10,000 steps |",
         f"| one statistic, run just opened | {_ms(first, 1)} | 500 ms |",
         f"| one statistic, again | {_ms(again, 1)} | 500 ms |",
         f"| all 16 statistics and all scalars | {_ms(everything, 1)} | |",

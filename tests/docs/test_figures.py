@@ -21,3 +21,10 @@ def test_every_row_with_a_measured_figure_is_a_row_of_the_results(name) -> None:
     rows = QUOTED.findall(page)
     assert rows
     assert [row for row in rows if row not in RESULTS] == []
+
+
+def test_every_row_of_what_a_look_inside_costs_is_a_row_of_the_results() -> None:
+    page = (ROOT / "docs" / "inside.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \w+: .*\|$", page, re.MULTILINE)
+    assert len(rows) == 4
+    assert [row for row in rows if row not in RESULTS] == []
